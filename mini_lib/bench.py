@@ -1,0 +1,40 @@
+"""How long each method takes, in units of the forward passes it says it costs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+
+def bench(mllm, prompt, methods: dict, runs: int = 7) -> Iterator[str]:
+    """Yield a line per method: median and range of `runs` runs, and how that compares with bare forward passes.
+
+    The bare cost is one forward pass of the same batch through the model, nothing else: a method close to 1 wastes
+    nothing.
+    """
+    target = mllm.target(prompt)
+    one = _times(lambda: mllm.score(prompt, target), runs)
+    yield f"{'one question':16} {_say(one)}"
+    for method in methods.values():
+        result = method.explain(mllm, prompt)
+        passes = result.measured["forward_passes"]
+        pictures = [prompt.picture] * passes
+        bare = statistics.median(_times(lambda: mllm.score(prompt, target, pictures), runs)) if passes > 1 else one[0]
+        taken = _times(lambda method=method: method.explain(mllm, prompt), runs)
+        yield (f"{method.slug:16} {_say(taken)}; {passes} forward passes, "
+               f"{statistics.median(taken) / bare:.2f} times the bare passes")
+
+
+def _times(function: Callable, runs: int) -> list[float]:
+    function()                                       # the first call pays for warming up
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return sorted(times)
+
+
+def _say(times: list[float]) -> str:
+    return f"{1000 * statistics.median(times):.1f} ms ({1000 * times[0]:.1f} to {1000 * times[-1]:.1f}, n = {len(times)})"

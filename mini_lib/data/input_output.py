@@ -1,0 +1,96 @@
+"""Occlusion: cover a part of the picture and see how much of the answer goes with it.
+
+    A_i = f(x) - f(x with region i covered)
+
+x: the picture.  i: a square of `size` x `size` patches.  f: log-probability of the model's answer, in nats, summed over
+its tokens.  A patch's value is the mean of A over the regions that contain it: positive where covering it costs the
+answer.
+
+Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2 (there the probability of the class; a grey square).
+Misleads when the cover itself is a new object to the model, when evidence is there twice (covering either copy costs
+nothing), and when the answer needs something to be absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from ..refusal import Refusal, nearest
+from ..registry import Identity, method
+from ..results import PatchMap
+
+COVERS = ("mean", "blur", "black")
+
+
+def identity(mllm, prompt) -> list[Identity]:
+    """What occlusion must satisfy on any model."""
+    target = mllm.target(prompt)
+    same = occlusion(mllm, prompt, cover=prompt.picture)
+    whole = occlusion(mllm, prompt, size=max(prompt.tokens.grid))
+    gap = mllm.score(prompt, target, [prompt.picture, covered(prompt.picture, _box(prompt.tokens.boxes), "mean")])
+    largest = np.abs(whole.values - float(gap[0] - gap[1])).max()
+    return [Identity("covering a patch with itself changes nothing", float(np.abs(same.values).max()), 1e-4),
+            Identity("covering everything costs the whole gap f(x) - f(covered)", float(largest), 1e-3)]
+
+
+@method("occlusion", node="data/input-output", paper="Zeiler and Fergus 2014, arXiv:1311.2901",
+        cost="one forward pass a region, and one for the whole picture; no backward pass", identity=identity)
+def occlusion(mllm, prompt, token: str | None = None, *, cover="mean", size: int = 1) -> PatchMap:
+    """How much each patch of the picture adds to the answer.
+
+    token: explain this word instead of the whole answer.
+    cover: "mean" colour of the picture, "blur", "black", or a picture of the same size to take the region from (in
+    Shapeland: the scene rendered without the object).  size: side of the covered square, in patches.
+    Returns a PatchMap of (rows, columns) in nats.
+    """
+    target = mllm.target(prompt, token)
+    rows, columns = prompt.tokens.grid
+    regions = windows(rows, columns, size)
+    pictures = [covered(prompt.picture, _box(prompt.tokens.boxes[patches]), cover) for patches in regions]
+    full = float(mllm.score(prompt, target, [prompt.picture])[0])
+    drops = full - mllm.score(prompt, target, pictures).numpy()                     # (regions,)
+    values = spread(drops, regions, rows * columns).reshape(rows, columns)
+    return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text, "occlusion",
+                    {"log_probability": round(full, 4), "forward_passes": len(regions) + 1,
+                     "cover": cover if isinstance(cover, str) else "given picture", "size": size})
+
+
+def windows(rows: int, columns: int, size: int) -> list[np.ndarray]:
+    """Every `size` x `size` square of patches, one step apart: arrays of patch indices in reading order."""
+    size = min(size, rows, columns)
+    index = np.arange(rows * columns).reshape(rows, columns)
+    return [index[r:r + size, c:c + size].ravel() for r in range(rows - size + 1) for c in range(columns - size + 1)]
+
+
+def spread(drops: np.ndarray, regions: Sequence[np.ndarray], patches: int) -> np.ndarray:
+    """Each patch's mean drop over the regions that contain it: (patches,)."""
+    total, times = np.zeros(patches), np.zeros(patches)
+    for drop, region in zip(drops, regions):
+        total[region] += drop
+        times[region] += 1
+    return total / times
+
+
+def covered(picture: Image.Image, box: tuple[int, int, int, int], cover) -> Image.Image:
+    """A copy of the picture with one box (left, top, right, bottom; pixels) covered."""
+    out = picture.copy()
+    left, top, right, bottom = box
+    if isinstance(cover, Image.Image):
+        out.paste(cover.crop(box), (left, top))
+    elif cover == "blur":
+        out.paste(picture.filter(ImageFilter.GaussianBlur((right - left) / 2)).crop(box), (left, top))
+    elif cover in COVERS:
+        mean = tuple(int(v) for v in np.asarray(picture).reshape(-1, 3).mean(0).round())
+        out.paste((0, 0, 0) if cover == "black" else mean, box)
+    else:
+        raise Refusal(f"There is no cover {cover!r}{nearest(cover, COVERS)}")
+    return out
+
+
+def _box(boxes: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest pixel box around some patches."""
+    return (*(int(v) for v in np.floor(boxes[:, :2].min(0))), *(int(v) for v in np.ceil(boxes[:, 2:].max(0))))
+

@@ -1,0 +1,61 @@
+"""Explain every picture of a folder written by `mini-lib world sample`, and score the maps against its masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..refusal import Refusal
+from ..results import PatchMap
+from .intervals import interval
+from .localisation import pointing
+from .sanity import random_map, redrawn
+
+
+def score_folder(mllm, method, folder: str | Path, seed: int = 0, cover: float = 0.1) -> dict:
+    """Answer and explain each sample of the folder.
+
+    A map's peak counts as right when the object's mask covers at least `cover` of that patch. Samples whose answer
+    rests on no object ("is there a red star?" "no") are answered but not explained.
+    Returns answers (share right) and pointing (share of peaks on the asked object) for the method, for a random map and
+    for the same method on the model with re-drawn weights, each as mean, low, high and n.
+    Raises Refusal when the folder holds no truth, or the method gives no patch map.
+    """
+    folder = Path(folder)
+    lines = (folder / "truth.jsonl").read_text(encoding="utf-8").splitlines() if (folder / "truth.jsonl").exists() else []
+    if not lines:
+        raise Refusal(f"{str(folder)!r} holds no truth.jsonl; make such a folder with: mini-lib world sample --out DIR")
+    records = [json.loads(line) for line in lines]
+    rng, control = np.random.default_rng(seed), redrawn(mllm, seed)
+    right, hits = [], {method.slug: [], "random map": [], "re-drawn weights": []}
+    for record in tqdm(records, desc=f"{method.slug} on {folder.name}", unit="picture"):
+        prompt = mllm.prompt(folder / record["picture"], record["question"])
+        said = mllm.answer(prompt)
+        right.append(said == record["answer"])
+        if not record["patches"]:
+            continue
+        result = method.explain(mllm, prompt)
+        if not isinstance(result, PatchMap):
+            raise Refusal(f"{method.slug} gives no patch map, so there is no peak to score; try occlusion.")
+        truth = _truth(np.asarray(Image.open(folder / record["mask"])) > 127, result, cover)[None]
+        maps = {method.slug: result.values, "random map": random_map(result.values.shape, rng),
+                "re-drawn weights": method.explain(control, prompt, result.target.split()[0]).values}
+        for name, values in maps.items():
+            hits[name].append(float(pointing(values[None], truth)[0]))
+    return {"answers": _summary(right), "pointing": {name: _summary(values) for name, values in hits.items()}}
+
+
+def _truth(mask: np.ndarray, result: PatchMap, cover: float) -> np.ndarray:
+    boxes = np.round(result.boxes).astype(int)
+    return np.array([mask[t:b, l:r].mean() >= cover for l, t, r, b in boxes]).reshape(result.values.shape)
+
+
+def _summary(values) -> dict:
+    if not values:
+        return {"n": 0}
+    mean, low, high = interval(values)
+    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "n": len(values)}

@@ -1,0 +1,153 @@
+"""Record, edit, cut: the one way anything touches activations.
+
+    with record(mllm, "block.3") as seen: ...          # seen["block.3"]: (B, T, d) after decoder block 3
+    with edit(mllm, {"embed": lambda x: ...}): ...      # replace what enters block 0
+    with cut(mllm, queries, keys): ...                  # these queries cannot attend to these keys
+
+Points: "embed" is the residual stream before block 0 (picture and words already merged); "block.K" is the stream
+after block K. Attention goes through one function registered with transformers' `AttentionInterface`: layers that
+nobody watches keep the model's own fast kernel, so a hook that is off costs nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+
+import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .refusal import Refusal, nearest
+
+_CUTS: list[tuple[set, torch.Tensor, torch.Tensor]] = []   # (attention modules, queries, keys) now in force
+
+
+def points(mllm) -> list[str]:
+    """Names of all points of a model."""
+    return ["embed", *(f"block.{k}" for k in range(len(mllm.parts.blocks)))]
+
+
+@contextmanager
+def edit(mllm, edits: dict):
+    """Replace activations while the context lasts.
+
+    edits: point -> function that takes the tensor (B, T, d) and returns one of the same shape.
+    Raises Refusal for an unknown point, or when the model ran and a point was never reached.
+    """
+    reached = set()
+    with ExitStack() as stack:
+        for point, function in edits.items():
+            def apply(tensor, function=function, point=point):
+                reached.add(point)
+                return function(tensor)
+            stack.callback(_attach(mllm, point, apply).remove)
+        yield
+        missed = set(edits) - reached
+        if missed:
+            raise Refusal(f"The model did not run, or never reached {', '.join(sorted(missed))}.")
+
+
+@contextmanager
+def record(mllm, *names: str):
+    """Keep what passes the named points: yields a dict that fills as the model runs. Tensors are detached."""
+    seen = {}
+
+    def keeper(name):
+        def keep(tensor):
+            seen[name] = tensor.detach()
+            return tensor
+        return keep
+
+    with edit(mllm, {name: keeper(name) for name in names}):
+        yield seen
+
+
+def _attach(mllm, point: str, function):
+    blocks = mllm.parts.blocks
+    if point == "embed":
+        def before(module, args, kwargs):
+            if args:
+                return (function(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": function(kwargs["hidden_states"])}
+        return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+    if point not in points(mllm):
+        raise Refusal(f"There is no point {point!r}{nearest(point, points(mllm))}")
+
+    def after(module, args, output):
+        # Blocks return a tensor in current transformers and a tuple in older ones; `output[0]` of a tensor is a batch row.
+        if isinstance(output, tuple):
+            return (function(output[0]), *output[1:])
+        return function(output)
+    return blocks[int(point.split(".")[1])].register_forward_hook(after)
+
+
+@contextmanager
+def cut(mllm, queries, keys, layers=None):
+    """Attention knock-out: in the given layers (all by default), `queries` cannot attend to `keys`.
+
+    queries, keys: positions in the sequence.  Their scores become minus infinity before the softmax, so the weight is
+    exactly 0 and the rest of the row still sums to 1.  Raises Refusal when a row would have nothing left to see, or
+    when a layer does not use the registered attention function.
+    """
+    layers = range(len(mllm.parts.blocks)) if layers is None else layers
+    modules = {_attention_of(mllm.parts.blocks[k]) for k in layers}
+    plan = (modules, torch.as_tensor(queries).flatten().long(), torch.as_tensor(keys).flatten().long())
+    _CUTS.append(plan)
+    try:
+        yield
+    finally:
+        _CUTS.remove(plan)
+
+
+def _attention_of(block):
+    for name in ("self_attn", "attention", "attn"):
+        if hasattr(block, name):
+            return getattr(block, name)
+    raise Refusal(f"{type(block).__name__} has no self-attention that can be cut (linear or cross-attention layer).")
+
+
+def install(model, text_config: str = "text_config") -> None:
+    """Route the decoder's attention through ours, on top of the kernel that the model was loaded with."""
+    base = getattr(model.config, text_config)._attn_implementation or "sdpa"
+    name = f"mini_lib_{base}"
+    if not base.startswith("mini_lib_"):
+        AttentionInterface.register(name, _attention_over(base))
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+        model.set_attn_implementation({text_config: name})
+
+
+def _attention_over(base: str):
+    def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+        """query (B, H, Q, d), key and value (B, H', K, d) -> (B, Q, H, d) and no weights."""
+        plans = [(q, k) for modules, q, k in _CUTS if module in modules]
+        if not plans and base != "eager":
+            return ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, scaling=scaling,
+                                                 dropout=dropout, **kwargs)
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+        scores = scores.masked_fill(~_allowed(attention_mask, scores, plans), float("-inf"))
+        if attention_mask is not None and attention_mask.dtype != torch.bool:
+            scores = scores + attention_mask[..., :scores.shape[-1]]
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        return (weights @ value).transpose(1, 2).contiguous(), None
+    return attention
+
+
+def _allowed(mask, scores, plans) -> torch.Tensor:
+    """(B or 1, 1, Q, K) True where a query may look, after the cuts."""
+    q_len, k_len = scores.shape[-2:]
+    first = k_len - q_len                                       # with a cache, row 0 is position `first`
+    if mask is None:                                            # the fast kernel was going to be causal by itself
+        allowed = torch.ones(1, 1, q_len, k_len, dtype=torch.bool, device=scores.device).tril(first)
+    else:
+        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        allowed = allowed[..., :k_len].clone()
+    for queries, keys in plans:
+        rows = queries[(queries >= first) & (queries < k_len)] - first
+        seen_before = allowed[:, :, rows].any(-1)
+        allowed[:, :, rows.to(scores.device)[:, None], keys[keys < k_len].to(scores.device)] = False
+        if (seen_before & ~allowed[:, :, rows].any(-1)).any():
+            raise Refusal("A cut would leave a position with nothing to attend to; spare its own position or the first token.")
+    return allowed

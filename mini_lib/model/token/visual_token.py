@@ -1,0 +1,124 @@
+"""Visual tokens: read them as words (logit lens), and take them away (token ablation).
+
+Logit lens. What would the model say at image token p if it had to stop after layer l?
+
+    L_l(p) = softmax( W_U norm( h_l(p) ) )
+
+h_l(p): (d,) residual stream at position p after block l.  norm: the model's final norm.  W_U: (V, d) unembedding.
+At the last layer, at the last position, this is the model's own answer.
+
+Token ablation. Replace a set S of image tokens by the picture's mean token before the first block, and ask again:
+
+    E(S) = f(x) - f(x with h_0(p) := mean_q h_0(q) for p in S)
+
+f: log-probability of the answer, in nats. Unlike occlusion the vision tower has already seen everything, so this asks
+where the language model reads the evidence, not where it lies in the picture.
+
+Sources: nostalgebraist 2020, "interpreting GPT: the logit lens"; both on image tokens: Neo et al. 2024,
+arXiv:2410.07149, sections 3 and 4.
+Misleads when a token's words are a side effect that nothing reads, and when a mean token is itself out of distribution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...hooks import edit, points, record
+from ...mllm import repeat_text
+from ...refusal import Refusal
+from ...registry import Identity, method
+from ...results import LensGrid, PatchMap
+
+PAPER = "Neo et al. 2024, arXiv:2410.07149"
+
+
+def lens_identity(mllm, prompt) -> list[Identity]:
+    """The lens at the last layer and position is the model's own next-word distribution."""
+    chance = lens(mllm, prompt, [points(mllm)[-1]], torch.tensor([len(prompt.tokens.text) - 1]))[0, 0]
+    error = (chance - mllm.logits(prompt.inputs)[0, -1].softmax(-1).cpu()).abs().max()
+    return [Identity("the lens at the last layer is the model's answer", float(error), 1e-4)]
+
+
+@method("logit-lens", node="model/token/visual-token", paper=PAPER, cost="one forward pass; no backward pass",
+        identity=lens_identity)
+def logit_lens(mllm, prompt, token: str | None = None) -> LensGrid:
+    """The words that each image token would say, layer by layer.
+
+    token: the word to follow; by itself the first word of the model's answer.
+    Returns a LensGrid of (layers + 1, rows, columns): the stream before block 0, then after each block.
+    """
+    word = token or mllm.tokenizer.decode([mllm.target(prompt).ids[0]]).strip()
+    layers, (rows, columns) = points(mllm), prompt.tokens.grid
+    chance = lens(mllm, prompt, layers, prompt.tokens.image)                        # (layers, patches, V)
+    best, index = chance.max(-1)
+    names = np.array([mllm.tokenizer.decode([i]).strip() for i in index.flatten().tolist()], object)
+    shape = (len(layers), rows, columns)
+    return LensGrid(names.reshape(shape), best.reshape(shape).numpy(), chance[..., mllm.token(word)].reshape(shape).numpy(),
+                    layers, prompt.picture, prompt.tokens.boxes, prompt.question, word, "logit lens", {"forward_passes": 1})
+
+
+def lens(mllm, prompt, layers: list[str], positions: torch.Tensor) -> torch.Tensor:
+    """Next-word probabilities read at some positions of some points: (layers, positions, V), on the CPU."""
+    with record(mllm, *layers) as seen:
+        mllm.logits(prompt.inputs)
+    return torch.stack([read(mllm, seen[layer][0, positions]) for layer in layers])
+
+
+def read(mllm, hidden: torch.Tensor) -> torch.Tensor:
+    """(N, d) residual stream -> (N, V) probabilities, on the CPU."""
+    # The recorded stream is not normed yet. transformers' own `hidden_states[-1]` already is: norming that one again
+    # is a known silent error (tests/model/token/test_visual_token.py brings it back and must fail).
+    with torch.no_grad():
+        return mllm.parts.head(mllm.parts.norm(hidden)).float().softmax(-1).cpu()
+
+
+def ablation_identity(mllm, prompt) -> list[Identity]:
+    """Replacing tokens by themselves changes nothing; replacing none changes nothing."""
+    target = mllm.target(prompt)
+    with edit(mllm, {"embed": lambda x: x.clone()}):
+        copied = mllm.score(prompt, target)
+    plain = mllm.score(prompt, target)
+    none = effects(mllm, prompt, target, np.zeros((1, len(prompt.tokens.image)), bool))[0]
+    return [Identity("replacing each token by itself changes nothing", float((copied - plain).abs().max()), 1e-5),
+            Identity("ablating no token changes nothing", abs(float(none)), 1e-4)]
+
+
+@method("token-ablation", node="model/token/visual-token", paper=PAPER,
+        cost="one forward pass an image token, and one more; no backward pass", identity=ablation_identity)
+def token_ablation(mllm, prompt, token: str | None = None) -> PatchMap:
+    """How much of the answer goes when one image token is replaced by the mean token.
+
+    token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns) in nats.
+    """
+    target = mllm.target(prompt, token)
+    count = len(prompt.tokens.image)
+    values = effects(mllm, prompt, target, np.eye(count, dtype=bool)).reshape(prompt.tokens.grid)
+    return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
+                    "token ablation", {"forward_passes": count + 1})
+
+
+def effects(mllm, prompt, target, sets: np.ndarray) -> np.ndarray:
+    """E(S) for many sets of image tokens at once.
+
+    sets: (N, P) bool, which tokens each run replaces.  Returns (N,) nats.
+    """
+    inputs, image = mllm.forced(prompt, target), prompt.tokens.image.to(mllm.device)
+    with record(mllm, "embed") as seen:
+        full = float(mllm.score(prompt, target)[0])
+    stream = seen["embed"]                                                          # (1, T, d), picture already merged
+    mean = stream[:, image].mean(1, keepdim=True)                                   # (1, 1, d)
+    sets = np.concatenate([np.zeros((1, len(image)), bool), sets])                  # the first run checks the others
+    out = []
+    for at in range(0, len(sets), mllm.batch_size):
+        chosen = torch.from_numpy(sets[at:at + mllm.batch_size]).to(mllm.device)    # (B, P)
+        batch = stream.repeat(len(chosen), 1, 1)
+        batch[:, image] = torch.where(chosen[..., None], mean, batch[:, image])
+        # The whole merged stream is put in, so the tower need not run again for each set.
+        with edit(mllm, {"embed": lambda x, batch=batch: batch.to(x)}):
+            out.append(mllm.score_inputs(repeat_text(inputs, len(chosen)), target))
+    scores = torch.cat(out).numpy()
+    if not abs(scores[0] - full) < 1e-2:
+        raise Refusal(f"{mllm.name}: with no token replaced the answer still changed by {scores[0] - full:.2g} nats, so its "
+                      "positions depend on the picture's inputs; token ablation would be wrong here.")
+    return full - scores[1:]

@@ -1,0 +1,84 @@
+"""The register of methods: ties a function to its taxonomy node, its source and its proof.
+
+    @method("occlusion", node="data/input-output", paper=..., cost=..., identity=...)
+    def occlusion(mllm, prompt, token=None): ...
+
+Importing a method's module registers it; `methods()` imports them all by walking the three branch packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .refusal import Refusal, nearest
+
+BRANCHES = ("data", "model", "training_inference")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An executable identity: `error` is how far the method is from what must hold; it passes up to `limit`."""
+
+    claim: str
+    error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit          # a NaN does not pass
+
+    def __str__(self) -> str:
+        return f"{'passed' if self.passed else 'FAILED'}: {self.claim} (error {self.error:.1e}, limit {self.limit:.0e})"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One explanation method. `explain(mllm, prompt, token=None)` returns a result that can be plotted and saved."""
+
+    slug: str
+    node: str
+    paper: str
+    cost: str
+    explain: Callable
+    identity: Callable
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable):
+    """Register the decorated function.
+
+    node: slug of the taxonomy node.  paper: author, year, arXiv id.  cost: forward and backward passes, in words.
+    identity: `identity(mllm, prompt) -> list[Identity]`, what must hold exactly on any model.
+    """
+    def register(function):
+        _METHODS[slug] = Method(slug, node, paper, cost, function, identity)
+        return function
+    return register
+
+
+def methods() -> dict[str, Method]:
+    """All methods by slug, in the order of the tree."""
+    for branch in BRANCHES:
+        try:
+            package = importlib.import_module(f"mini_lib.{branch}")
+        except ModuleNotFoundError:
+            continue                             # a branch without a method yet
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
+    return dict(sorted(_METHODS.items(), key=lambda item: (item[1].node, item[0])))
+
+
+def find(name: str) -> Method:
+    """A method by its slug, or the first method of a node by the node's slug; raises Refusal with the nearest names."""
+    known = methods()
+    by_node = {m.node: m for m in reversed(known.values())}
+    if name in known:
+        return known[name]
+    if name in by_node:
+        return by_node[name]
+    raise Refusal(f"There is no method or node {name!r}{nearest(name, [*known, *by_node])}")

@@ -1,0 +1,84 @@
+"""Static figures of results, in matplotlib. Each returns a Figure that is not registered with pyplot."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+INK = "#1b1f24"
+CARD = "#ffffff"            # figures keep a white card, so that they read the same on a dark page
+
+
+def figure(columns: int, width: float = 3.2, height: float = 3.5):
+    """A Figure with `columns` empty picture axes in one row."""
+    fig = Figure(figsize=(width * columns, height), facecolor=CARD, layout="constrained")
+    axes = fig.subplots(1, columns, squeeze=False)[0]
+    for ax in axes:
+        ax.set_axis_off()
+    return fig, axes
+
+
+def patch_map(result, truth: np.ndarray | None = None) -> Figure:
+    """The picture, and beside it the map laid over the greyed picture; `truth` (H, W) bool is outlined."""
+    fig, (left, right) = figure(2)
+    left.imshow(result.picture)
+    left.set_title(f"{result.question}\n{result.target}", fontsize=10, color=INK)
+    draw_map(right, result, truth)
+    right.set_title(f"{result.method}\n{result.unit}, peak {result.values.max():.2f}", fontsize=10, color=INK)
+    return fig
+
+
+def draw_map(ax, result, truth: np.ndarray | None = None, largest: float | None = None) -> None:
+    """Draw a PatchMap on an axis: red where the patch adds to the answer, blue where it takes away."""
+    ax.imshow(_grey(result.picture))
+    largest = largest or max(float(np.abs(result.values).max()), 1e-9)
+    heat = Normalize(-largest, largest)
+    colors = matplotlib.colormaps["RdBu_r"](heat(result.values.ravel()))
+    for (x0, y0, x1, y1), color, value in zip(result.boxes, colors, result.values.ravel()):
+        ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, facecolor=color, linewidth=0,
+                               alpha=0.85 * min(1.0, abs(float(value)) / largest) ** 0.5))
+    if truth is not None and truth.any():
+        ax.contour(truth, [0.5], colors=INK, linewidths=1.3)
+
+
+def lens_grid(result, layer: int = -1) -> Figure:
+    """The picture, and beside it each patch's likeliest word at one layer, darker where it is surer."""
+    layer %= len(result.layers)
+    fig, (left, right) = figure(2, 4.2, 4.5)
+    left.imshow(result.picture)
+    left.set_title(f"{result.question}\n{result.target}", fontsize=10, color=INK)
+    draw_words(right, result, layer)
+    right.set_title(f"{result.method}, {result.layers[layer]}\nlikeliest word of each patch", fontsize=10, color=INK)
+    return fig
+
+
+def draw_words(ax, result, layer: int) -> None:
+    """Draw one layer of a LensGrid on an axis; words equal to the target are boxed."""
+    ax.imshow(_grey(result.picture, 0.75))
+    words, chance = result.words[layer].ravel(), result.chance[layer].ravel()
+    for (x0, y0, x1, y1), word, sure in zip(result.boxes, words, chance):
+        box = dict(boxstyle="round,pad=0.12", facecolor="#fff3c4", edgecolor="#8a6d00", linewidth=0.8)
+        ax.text((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5, word, ha="center", va="center", color=INK,
+                fontsize=6.5 if len(word) < 7 else 5.3, alpha=0.3 + 0.7 * float(sure),
+                bbox=box if word == result.target else None)
+
+
+def png(fig: Figure, dpi: int = 110, colors: int = 96) -> bytes:
+    """A figure as a small PNG: a palette of `colors` keeps a page of frames light."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi)
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _grey(picture: Image.Image, light: float = 0.45) -> np.ndarray:
+    """The picture in light grey, so that what is drawn on top stands out."""
+    grey = np.asarray(picture.convert("L"), np.float32)[..., None].repeat(3, -1)
+    return (255 - (255 - grey) * (1 - light)).astype(np.uint8)

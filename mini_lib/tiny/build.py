@@ -1,0 +1,82 @@
+"""Build `tiny` untrained: transformers' own LLaVA class at a few million parameters, with its processor.
+
+Everything saved from here loads with `AutoProcessor` and `AutoModelForImageTextToText` alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from ..world import COLORS, GRID, PATCH, SHAPES, SIDE
+from ..world.questions import NUMBERS, PLURALS
+
+CONFIG = Path(__file__).with_name("config.yaml")
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
+WORDS = (*COLORS, *SHAPES, *PLURALS, *NUMBERS, *(str(i + 1) for i in range(GRID)), "yes", "no",
+         *"what color is the shape object how many objects are there a left of right above below which column row in "
+         "count exists describe picture . , ?".split())
+
+# Text parts follow one another; nothing stands between the question and the answer.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['content'] is string %}{{ message['content'] }} {% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% elif part['type'] == 'text' %}{{ part['text'] }} {% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'assistant' %}</s> {% endif %}"
+    "{% endfor %}")
+
+
+def read_config(path: str | Path = CONFIG) -> dict:
+    """The recipe as a dict."""
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word; capitals and glued punctuation ("Star?") are accepted."""
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys((*SPECIAL, *WORDS)))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+                                   pad_token="<pad>", additional_special_tokens=["<image>"], padding_side="left",
+                                   model_max_length=512, model_input_names=["input_ids", "attention_mask"])
+
+
+def build_processor() -> LlavaProcessor:
+    """Pictures of any size are stretched to 64 x 64 and scaled to -1..1; one `<image>` becomes 64 tokens."""
+    pictures = CLIPImageProcessorPil(size={"height": SIDE, "width": SIDE}, crop_size={"height": SIDE, "width": SIDE},
+                                     do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return LlavaProcessor(image_processor=pictures, tokenizer=build_tokenizer(), patch_size=PATCH,
+                          vision_feature_select_strategy="default", num_additional_image_tokens=1,
+                          chat_template=CHAT_TEMPLATE)
+
+
+def build_model(config: dict, processor: LlavaProcessor) -> LlavaForConditionalGeneration:
+    """The untrained model; the same seed gives the same weights."""
+    torch.manual_seed(config["seed"])
+    tokenizer = processor.tokenizer
+    ids = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+               pad_token_id=tokenizer.pad_token_id)
+    model = LlavaForConditionalGeneration(LlavaConfig(
+        vision_config=CLIPVisionConfig(image_size=SIDE, patch_size=PATCH, **config["tower"]),
+        text_config=LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=False,
+                                **ids, **config["decoder"]),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=GRID * GRID,
+        vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False, **ids))
+    model.generation_config.update(max_new_tokens=48, do_sample=False, **ids)
+    return model

@@ -1,0 +1,89 @@
+"""The token map: which positions are which patches of the picture, and which are the question's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .refusal import Refusal
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """Where everything sits in one prompt of length `T`.
+
+    text: the `T` tokens as strings.
+    image: (P,) positions of the image tokens, in reading order of the grid.
+    grid: (rows, columns) of the patches, rows * columns = P.
+    boxes: (P, 4) left, top, right, bottom of each patch in pixels of the given picture.
+    words: for each word of the question, the positions of its tokens.
+    """
+
+    text: list[str]
+    image: torch.Tensor
+    grid: tuple[int, int]
+    boxes: np.ndarray
+    words: list[tuple[str, list[int]]]
+
+    def __repr__(self) -> str:
+        return (f"TokenMap({len(self.text)} tokens: {len(self.image)} image tokens on a {self.grid[0]} x {self.grid[1]} "
+                f"grid at {int(self.image[0])}–{int(self.image[-1])}, question {' '.join(w for w, _ in self.words)!r})")
+
+    @property
+    def question(self) -> list[int]:
+        """Positions of all tokens of the question."""
+        return [position for _, positions in self.words for position in positions]
+
+
+def map_tokens(ids: torch.Tensor, tokenizer, image_token: int, question: str, size: tuple[int, int],
+               image_processor) -> TokenMap:
+    """Build the map for one prompt.
+
+    ids: (T,) token ids.  size: (width, height) of the picture as given.
+    Raises Refusal when the prompt holds no image token, or when their number is not a square grid.
+    """
+    image = torch.nonzero(ids == image_token).flatten().cpu()
+    if len(image) == 0:
+        raise Refusal("The prompt holds no image token, so the model would not look at the picture.")
+    side = round(len(image) ** 0.5)
+    if side * side != len(image):
+        raise Refusal(f"This model turns the picture into {len(image)} tokens, which is not a square grid; "
+                      "so far fixed square grids (LLaVA, PaliGemma, Gemma 3 …) can be mapped to patches.")
+    text = [tokenizer.decode([i]) for i in ids.tolist()]
+    return TokenMap(text, image, (side, side), _boxes(side, size, image_processor),
+                    _words(text, int(image[-1]) + 1, question))
+
+
+def _boxes(side: int, size: tuple[int, int], image_processor) -> np.ndarray:
+    """Pixel boxes of a side x side grid over the part of the picture that the model sees."""
+    width, height = size
+    left, top, seen_w, seen_h = 0.0, 0.0, float(width), float(height)
+    target = getattr(image_processor, "size", None) or {}
+    if getattr(image_processor, "do_center_crop", False) and "shortest_edge" in target:
+        # Shortest edge is scaled to `size`, then the middle `crop_size` is kept: a wide picture loses its flanks.
+        scale, crop = min(width, height) / target["shortest_edge"], image_processor.crop_size
+        seen_w, seen_h = min(width, crop["width"] * scale), min(height, crop["height"] * scale)
+        left, top = (width - seen_w) / 2, (height - seen_h) / 2
+    xs, ys = left + seen_w * np.arange(side + 1) / side, top + seen_h * np.arange(side + 1) / side
+    return np.array([[xs[c], ys[r], xs[c + 1], ys[r + 1]] for r in range(side) for c in range(side)])
+
+
+def _words(text: list[str], start: int, question: str) -> list[tuple[str, list[int]]]:
+    """Match the question's words to tokens after `start`, ignoring white space and capitals."""
+    owner, said = [], ""
+    for position in range(start, len(text)):
+        piece = "".join(text[position].split()).lower()
+        said += piece
+        owner += [position] * len(piece)
+    wanted = "".join(question.split()).lower()
+    at = said.rfind(wanted)
+    if at < 0:                              # a tokenizer that rewrites text: keep the positions, lose the words
+        return [(question, list(range(start, len(text))))]
+    words = []
+    for word in question.split():
+        positions = sorted(set(owner[at:at + len(word)]))
+        words.append((word, positions))
+        at += len(word)
+    return words

@@ -1,0 +1,68 @@
+"""The token map: proven with a moving dot, not believed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mini_lib import hooks
+from mini_lib.refusal import Refusal
+from mini_lib.tokens import map_tokens
+
+
+def test_a_moving_dot_changes_the_token_of_its_own_patch_most(mllm):
+    """Paint one patch after the other: the image token that changes most has to be the mapped one."""
+    blank = Image.new("RGB", (64, 64), (230, 230, 230))
+    with hooks.record(mllm, "embed") as seen:
+        prompt = mllm.prompt(blank, "what color is the star ?")
+        mllm.logits(prompt.inputs)
+    plain = seen["embed"][0, prompt.tokens.image]
+    hits = []
+    for k, box in enumerate(np.round(prompt.tokens.boxes).astype(int)):
+        dotted = blank.copy()
+        dotted.paste((200, 30, 30), tuple(int(v) for v in box))
+        with hooks.record(mllm, "embed") as seen:
+            mllm.logits(mllm.prompt(dotted, "what color is the star ?").inputs)
+        hits.append((seen["embed"][0, prompt.tokens.image] - plain).norm(dim=-1).argmax().item() == k)
+    assert np.mean(hits) == 1
+
+
+def test_boxes_tile_the_picture_in_its_own_pixels(mllm):
+    boxes = mllm.prompt(Image.new("RGB", (300, 100)), "is there a star ?").tokens.boxes
+    assert boxes[0, :2].tolist() == [0, 0] and boxes[-1, 2:].tolist() == [300, 100]
+    assert np.isclose(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum(), 300 * 100)
+
+
+def test_a_centre_crop_leaves_the_flanks_unmapped(mllm):
+    """LLaVA-1.5 scales the shortest edge and keeps the middle: a wide picture's flanks belong to no patch."""
+    cropping = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+    ids = torch.tensor([9] * 16 + [1])
+    tokenizer = SimpleNamespace(decode=lambda i: "hi" if i == [1] else "<image>")
+    boxes = map_tokens(ids, tokenizer, 9, "hi", (300, 100), cropping).boxes
+    assert boxes[:, 0].min() == 100 and boxes[:, 2].max() == 200 and boxes[:, 3].max() == 100
+
+
+def test_each_word_of_the_question_has_its_own_positions(mllm):
+    tokens = mllm.prompt(Image.new("RGB", (64, 64)), "What color is the star?").tokens
+    assert [w for w, _ in tokens.words] == ["What", "color", "is", "the", "star?"]
+    assert [[tokens.text[p] for p in at] for _, at in tokens.words] == [["what"], ["color"], ["is"], ["the"], ["star", "?"]]
+    assert tokens.question == list(range(65, 71))
+
+
+def test_words_split_into_pieces_are_put_together_again():
+    pieces = ["<image>"] * 4 + ["User", ":", " Wh", "at", " is", " th", "is", "?", " As", "sistant"]
+    tokenizer = SimpleNamespace(decode=lambda i: pieces[i[0]])
+    ids = torch.arange(len(pieces))
+    ids[:4] = 0
+    words = map_tokens(ids, tokenizer, 0, "What is this?", (8, 8), None).words
+    assert words == [("What", [6, 7]), ("is", [8]), ("this?", [9, 10, 11])]
+
+
+def test_a_prompt_without_a_picture_or_without_a_square_grid_is_refused():
+    tokenizer = SimpleNamespace(decode=lambda i: "x")
+    with pytest.raises(Refusal, match="no image token"):
+        map_tokens(torch.tensor([1, 2]), tokenizer, 9, "x", (8, 8), None)
+    with pytest.raises(Refusal, match="not a square grid"):
+        map_tokens(torch.tensor([9] * 6 + [1]), tokenizer, 9, "x", (8, 8), None)

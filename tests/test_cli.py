@@ -1,0 +1,142 @@
+"""The command line: what it prints and writes, and one clear sentence with a non-zero exit for every bad input."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mini_lib import world
+from mini_lib.cli import main
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "scene.png"
+    world.sample(1, 0, kinds=("color",))[0].picture.save(path)
+    return str(path)
+
+
+QUESTION = world.sample(1, 0, kinds=("color",))[0].question
+ANSWER = world.sample(1, 0, kinds=("color",))[0].answer
+
+
+def refused(capsys, *argv):
+    assert main(list(argv)) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mini-lib: ") and captured.err.count("\n") == 1 and "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("method, kind", [("occlusion", "PatchMap"), ("token-ablation", "PatchMap"),
+                                          ("logit-lens", "LensGrid"), ("model/token/visual-token", "LensGrid")])
+def test_explain_answers_explains_and_says_what_it_measured(capsys, picture, method, kind):
+    assert main(["explain", picture, QUESTION, "--method", method]) == 0
+    out = capsys.readouterr().out
+    assert f"tiny answers: {ANSWER}" in out and kind in out and "measured: " in out and "forward pass" in out
+
+
+def test_explain_writes_png_json_and_html(capsys, picture, tmp_path):
+    for suffix in ("png", "json", "html"):
+        assert main(["explain", picture, QUESTION, "--out", str(tmp_path / f"map.{suffix}")]) == 0
+    assert Image.open(tmp_path / "map.png").width > 300
+    data = json.loads((tmp_path / "map.json").read_text())
+    assert np.shape(data["values"]) == (8, 8) and data["target"] == ANSWER
+    page = (tmp_path / "map.html").read_text()
+    assert 'type="range"' in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_explain_a_word_that_is_not_the_answer(capsys, picture):
+    other = "red" if ANSWER != "red" else "blue"
+    assert main(["explain", picture, QUESTION, "--token", other]) == 0
+    assert repr(other) in capsys.readouterr().out
+
+
+def test_explain_scores_a_folder_of_samples_beside_its_controls(capsys, tmp_path):
+    assert main(["world", "sample", "--seed", "3", "--n", "6", "--out", str(tmp_path / "s"), "--kinds", "color", "exist"]) == 0
+    assert main(["explain", str(tmp_path / "s"), "--out", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["answers"]["n"] == 6 and set(scores["pointing"]) == {"occlusion", "random map", "re-drawn weights"}
+
+
+def bad_picture(kind, folder):
+    path = folder / f"{kind}.png"
+    if kind == "truncated":
+        Image.effect_noise((200, 200), 90).save(path)
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "text":
+        path.write_text("no picture")
+    elif kind == "animated":
+        path = folder / "a.gif"
+        Image.new("RGB", (9, 9)).save(path, save_all=True, append_images=[Image.new("RGB", (9, 9), "red")])
+    elif kind == "huge":
+        Image.new("1", (11000, 11000)).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind, reason", [("missing", "no file"), ("truncated", "cut short"), ("text", "not a picture"),
+                                          ("animated", "animated"), ("huge", "million pixels")])
+def test_a_bad_picture_is_one_sentence(capsys, tmp_path, kind, reason):
+    assert reason in refused(capsys, "explain", bad_picture(kind, tmp_path), QUESTION)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "CMYK", "RGBA"])
+def test_an_unusual_picture_is_converted_with_a_note(capsys, tmp_path, mode):
+    plain = world.sample(1, 0, kinds=("color",))[0].picture
+    if mode == "I;16":
+        deep, path = Image.fromarray(np.asarray(plain.convert("L")).astype(np.uint16) * 257), tmp_path / "a.png"
+    else:
+        deep, path = plain.convert(mode), tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    if mode == "RGBA":
+        deep.putalpha(200)
+    deep.save(path)
+    assert main(["explain", str(path), QUESTION]) == 0
+    assert "note: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv, reason", [
+    ([""], "question is empty"),
+    ([], "question is missing"),
+    (["what colour is it ?"], "did you mean 'color'"),
+    ([QUESTION, "--token", "reddish"], "did you mean 'red'"),
+    ([QUESTION, "--token", "red star"], "'red', 'star'"),
+    ([QUESTION, "--method", "oclusion"], "did you mean 'occlusion'"),
+    ([QUESTION, "--method", "model/token/visual-tokens"], "did you mean 'model/token/visual-token'"),
+    ([QUESTION, "--model", "./nowhere/at/all"], "no model folder"),
+    ([QUESTION, "--model", "."], "no config.json"),
+    ([QUESTION, "--out", "map.bmp"], ".png, .json or .html"),
+])
+def test_a_bad_argument_is_one_sentence(capsys, picture, argv, reason):
+    assert reason in refused(capsys, "explain", picture, *argv)
+
+
+def test_a_model_without_pictures_is_one_sentence(capsys, picture, tmp_path):
+    from transformers import LlamaConfig
+    LlamaConfig().save_pretrained(tmp_path)
+    assert "takes no pictures" in refused(capsys, "explain", picture, QUESTION, "--model", str(tmp_path))
+
+
+def test_a_folder_without_truth_is_one_sentence(capsys, tmp_path):
+    assert "world sample" in refused(capsys, "explain", str(tmp_path))
+
+
+def test_sampling_nothing_or_an_unknown_kind_is_one_sentence(capsys, tmp_path):
+    assert "at least one" in refused(capsys, "world", "sample", "--n", "0", "--out", str(tmp_path))
+    assert "'color'" in refused(capsys, "world", "sample", "--kinds", "colour", "--out", str(tmp_path))
+
+
+def test_an_unknown_taxonomy_node_is_refused_with_the_nearest_names(capsys):
+    assert main(["taxonomy", "show", "visual-tokn"]) == 2
+    assert "visual-token" in capsys.readouterr().err.lower().replace(" ", "-")
+
+
+def test_check_runs_every_identity(capsys):
+    assert main(["check"]) == 0
+    out = capsys.readouterr().out
+    assert all(slug in out for slug in ("load", "occlusion", "logit-lens", "token-ablation")) and "FAILED" not in out
+
+
+def test_methods_lists_node_cost_and_paper(capsys):
+    assert main(["methods"]) == 0
+    out = capsys.readouterr().out
+    assert "data/input-output" in out and "arXiv:1311.2901" in out and "forward pass" in out
