@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 
 def bench(mllm, prompt, methods: dict, runs: int = 7) -> Iterator[str]:
@@ -14,14 +15,12 @@ def bench(mllm, prompt, methods: dict, runs: int = 7) -> Iterator[str]:
     nothing.
     """
     target = mllm.target(prompt)
-    one = _times(lambda: mllm.score(prompt, target), runs)
-    yield f"{'one question':16} {_say(one)}"
+    yield f"{'one question':16} {_say(_times(partial(mllm.score, prompt, target), runs))}"
     for method in methods.values():
         result = method.explain(mllm, prompt)
         passes = result.measured["forward_passes"]
-        pictures = [prompt.picture] * passes
-        bare = statistics.median(_times(lambda: mllm.score(prompt, target, pictures), runs)) if passes > 1 else one[0]
-        taken = _times(lambda method=method: method.explain(mllm, prompt), runs)
+        bare = statistics.median(_times(partial(mllm.score, prompt, target, [prompt.picture] * passes), runs))
+        taken = _times(partial(method.explain, mllm, prompt), runs)
         yield (f"{method.slug:16} {_say(taken)}; {passes} forward passes, "
                f"{statistics.median(taken) / bare:.2f} times the bare passes")
 

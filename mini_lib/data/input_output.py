@@ -2,13 +2,13 @@
 
     A_i = f(x) - f(x with region i covered)
 
-x: the picture.  i: a square of `size` x `size` patches.  f: log-probability of the model's answer, in nats, summed over
+x: the picture.  i: a square of `size` x `size` patches, moved one patch at a time.  f: log-probability of the model's answer, in nats, summed over
 its tokens.  A patch's value is the mean of A over the regions that contain it: positive where covering it costs the
 answer.
 
 Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2 (there the probability of the class; a grey square).
-Misleads when the cover itself is a new object to the model, when evidence is there twice (covering either copy costs
-nothing), and when the answer needs something to be absent.
+Misleads when the cover is smaller than the evidence, when the cover is a new object to the model, when evidence is there
+twice (covering either copy costs nothing), and when the answer needs something to be absent.
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ def identity(mllm, prompt) -> list[Identity]:
 
 @method("occlusion", node="data/input-output", paper="Zeiler and Fergus 2014, arXiv:1311.2901",
         cost="one forward pass a region, and one for the whole picture; no backward pass", identity=identity)
-def occlusion(mllm, prompt, token: str | None = None, *, cover="mean", size: int = 1) -> PatchMap:
+def occlusion(mllm, prompt, token: str | None = None, *, cover="mean", size: int | None = None) -> PatchMap:
     """How much each patch of the picture adds to the answer.
 
     token: explain this word instead of the whole answer.
     cover: "mean" colour of the picture, "blur", "black", or a picture of the same size to take the region from (in
-    Shapeland: the scene rendered without the object).  size: side of the covered square, in patches.
+    Shapeland: the scene rendered without the object).  size: side of the covered square, in patches; by itself a
+    quarter of the grid's side. A single patch is often too small: what is left of the object still gives the answer away.
     Returns a PatchMap of (rows, columns) in nats.
     """
     target = mllm.target(prompt, token)
     rows, columns = prompt.tokens.grid
+    size = size or max(1, min(rows, columns) // 4)
     regions = windows(rows, columns, size)
     pictures = [covered(prompt.picture, _box(prompt.tokens.boxes[patches]), cover) for patches in regions]
     full = float(mllm.score(prompt, target, [prompt.picture])[0])

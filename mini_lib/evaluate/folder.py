@@ -51,7 +51,7 @@ def score_folder(mllm, method, folder: str | Path, seed: int = 0, cover: float =
 
 def _truth(mask: np.ndarray, result: PatchMap, cover: float) -> np.ndarray:
     boxes = np.round(result.boxes).astype(int)
-    return np.array([mask[t:b, l:r].mean() >= cover for l, t, r, b in boxes]).reshape(result.values.shape)
+    return np.array([mask[top:bottom, left:right].mean() >= cover for left, top, right, bottom in boxes]).reshape(result.values.shape)
 
 
 def _summary(values) -> dict:

@@ -148,7 +148,7 @@ processor = AutoProcessor.from_pretrained("mini_lib/tiny/weights")
 
 ## How well it answers
 
-{card['samples']:,} fresh questions per kind, drawn with seed {card['seed']}; 95 % bootstrap intervals in brackets; then the same by number of objects in the picture.
+{card['samples']:,} fresh questions per kind, drawn with seed {card['seed']}; 95 % intervals in brackets; then the same by number of objects in the picture.
 *Commonest* is what a model scores that always gives the commonest answer.
 
 | kind | right | 1 object | 2 | 3 | 4 | commonest |

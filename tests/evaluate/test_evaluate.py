@@ -44,11 +44,17 @@ def test_random_maps_score_chance():
 
 def test_intervals_cover_the_true_mean_about_as_often_as_they_say():
     rng = np.random.default_rng(1)
-    covered = 0
-    for i in range(200):
-        _, low, high = interval(rng.random(100) < 0.3, draws=1000, seed=i)
-        covered += low <= 0.3 <= high
-    assert 175 <= covered <= 200
+    for draw, mean in ((lambda: rng.random(100) < 0.3, 0.3), (lambda: rng.exponential(2, 100), 2)):
+        covered = 0
+        for i in range(200):
+            _, low, high = interval(draw(), draws=1000, seed=i)
+            covered += low <= mean <= high
+        assert 175 <= covered < 200
+
+
+def test_a_perfect_score_does_not_claim_certainty():
+    mean, low, high = interval(np.ones(100))
+    assert mean == high == 1 and 0.95 < low < 0.97              # Wilson: 0.963
 
 
 def test_an_interval_of_nothing_is_refused():
