@@ -13,7 +13,7 @@ __all__ = ["Refusal", "load", "__version__"]
 def __getattr__(name: str):
     # Loaded on first use: the site build and the taxonomy commands must not wait for torch.
     if name == "load":
-        from .mllm import load
+        from .loading import load
         return load
     if name == "Refusal":
         from .refusal import Refusal

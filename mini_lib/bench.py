@@ -11,8 +11,8 @@ from functools import partial
 def bench(mllm, prompt, methods: dict, runs: int = 7) -> Iterator[str]:
     """Yield a line per method: median and range of `runs` runs, and how that compares with bare forward passes.
 
-    The bare cost is one forward pass of the same batch through the model, nothing else: a method close to 1 wastes
-    nothing.
+    The bare cost is scoring as many pictures: reading them and one forward pass each. A method close to 1 wastes
+    nothing; below 1 it saves something, as token ablation does, which runs the vision tower once.
     """
     target = mllm.target(prompt)
     yield f"{'one question':16} {_say(_times(partial(mllm.score, prompt, target), runs))}"

@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"mini-lib: {refusal}", file=sys.stderr)
         return 2
+    except OSError as error:         # a folder that may not be written, a full disk: for the user to mend
+        print(f"mini-lib: {error.filename or 'stopped'}: {_first_line(error.strerror or error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("mini-lib: stopped; what was saved so far is kept.", file=sys.stderr)
         return 130
@@ -38,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--method", default="occlusion", metavar="SLUG", help="a method or a node; see `mini-lib methods`")
     explain.add_argument("--token", metavar="WORD", help="explain this word instead of the whole answer")
     explain.add_argument("--device", help="cuda, cpu …; the GPU when there is one")
-    explain.add_argument("--dtype", help="float32, bfloat16 …; as stored by itself")
+    explain.add_argument("--dtype", help="float32, float16 or bfloat16; as stored by itself")
     explain.add_argument("--device-map", metavar="MAP", help="handed to transformers, for example auto")
-    explain.add_argument("--out", metavar="FILE", help=".png, .json or .html")
+    explain.add_argument("--out", metavar="FILE", help=".png, .json or .html; .json for a folder")
     explain.set_defaults(run=_explain)
 
     methods = commands.add_parser("methods", help="every method, its node and its cost")
@@ -83,29 +86,74 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(model: str | None, **kwargs):
+DTYPES = ("float32", "float16", "bfloat16")
+STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")   # what --device-map takes besides a device
+
+
+def _load(model: str | None, device: str | None = None, dtype: str | None = None, device_map: str | None = None):
+    if dtype not in (None, *DTYPES):
+        raise Refusal(f"--dtype {dtype!r}: give {', '.join(DTYPES[:-1])} or {DTYPES[-1]}.")
+    _check_device("--device", device)
+    if device_map not in STRATEGIES:
+        _check_device("--device-map", device_map)
     import transformers
 
-    from .mllm import load
+    from .loading import load
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return load(model, **{k: v for k, v in kwargs.items() if v is not None})
+    try:
+        return load(model, device=device, dtype=dtype, device_map=device_map)
+    except ImportError as error:     # a package that only some models or options need
+        raise Refusal(f"A package is missing: {_first_line(error)}") from None
+
+
+def _check_device(option: str, name: str | None) -> None:
+    if name is None:
+        return
+    import torch
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise Refusal(f"{option} {name!r} cannot be used here ({_first_line(error)}); try cpu.") from None
+
+
+def _check_out(out: str | None, suffixes: tuple[str, ...], what: str) -> str | None:
+    """The suffix of `out`. A file that cannot be written is refused now, not after minutes of work."""
+    if out is None:
+        return None
+    path = Path(out)
+    if path.suffix not in suffixes:
+        raise Refusal(f"--out {out!r}: the name for {what} has to end in {' or '.join(suffixes)}.")
+    if not path.parent.is_dir():
+        raise Refusal(f"--out {out!r}: there is no folder {str(path.parent)!r}; make it first.")
+    if path.is_dir():
+        raise Refusal(f"--out {out!r} is a folder; give the name of a file.")
+    return path.suffix
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise Refusal(f"--seed {seed}: give zero or more.")
+
+
+def _first_line(error) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _explain(args) -> int:
-    from .registry import find
-    method = find(args.method)                       # before the model: a slip in a name should not cost a load
-    suffix = Path(args.out).suffix if args.out else None
-    if suffix not in (None, ".png", ".json", ".html"):
-        raise Refusal(f"--out {args.out!r}: the name has to end in .png, .json or .html.")
+    # All that can be refused is refused before the model: a slip in a name should not cost a load.
     folder = Path(args.picture)
-    if folder.is_dir() and args.question is None:
+    scores = folder.is_dir() and args.question is None
+    suffix = _check_out(args.out, (".json",) if scores else (".png", ".json", ".html"), "a folder's scores" if scores else "a map")
+    from .registry import find
+    method = find(args.method)
+    if scores:
         return _explain_folder(args, method, folder)
     if args.question is None:
         raise Refusal("The question is missing: mini-lib explain IMAGE \"QUESTION\".")
     from .pictures import open_picture
     picture, notes = open_picture(args.picture)
-    mllm = _load(args.model, device=args.device, dtype=args.dtype, device_map=args.device_map)
+    mllm = _load(args.model, args.device, args.dtype, args.device_map)
     prompt = mllm.prompt(picture, args.question)
     for note in (*notes, *prompt.notes):
         print(f"note: {note}")
@@ -126,7 +174,10 @@ def _explain(args) -> int:
 
 def _explain_folder(args, method, folder: Path) -> int:
     from .evaluate.folder import score_folder
-    scores = score_folder(_load(args.model, device=args.device, dtype=args.dtype, device_map=args.device_map), method, folder)
+    if args.token is not None:
+        raise Refusal(f"--token {args.token!r}: a folder's pictures have different answers; give one picture, or leave --token out.")
+    _check_truth(folder / "truth.jsonl")
+    scores = score_folder(_load(args.model, args.device, args.dtype, args.device_map), method, folder)
     right = scores["answers"]
     print(f"answers right: {right['mean']:.1%} ({right['low']:.1%} to {right['high']:.1%}), n = {right['n']}")
     print("peak of the map on an object that the answer rests on:")
@@ -136,6 +187,21 @@ def _explain_folder(args, method, folder: Path) -> int:
         Path(args.out).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {args.out}")
     return 0
+
+
+def _check_truth(path: Path) -> None:
+    """Refuse a truth file with a line that does not say what scoring needs; `score_folder` refuses a missing one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            missing = [key for key in ("picture", "question", "answer", "mask", "patches") if key not in record]
+        except (json.JSONDecodeError, TypeError):
+            raise Refusal(f"{str(path)!r}, line {number}, is not a JSON object; write the folder again with: "
+                          "mini-lib world sample --out DIR") from None
+        if missing:
+            raise Refusal(f"{str(path)!r}, line {number}, holds no {missing[0]!r}; write the folder again with: "
+                          "mini-lib world sample --out DIR")
 
 
 def _methods(args) -> int:
@@ -164,12 +230,15 @@ def _check(args) -> int:
 def _world_sample(args) -> int:
     from . import world
     from .refusal import nearest
-    kinds = tuple(args.kinds or world.KINDS)
+    kinds = tuple(dict.fromkeys(args.kinds or world.KINDS))
+    _check_seed(args.seed)
     for kind in kinds:
         if kind not in world.KINDS:
             raise Refusal(f"There is no kind of question {kind!r}{nearest(kind, world.KINDS)}")
     if args.n < 1:
         raise Refusal(f"--n {args.n}: ask for at least one sample.")
+    if Path(args.out).exists() and not Path(args.out).is_dir():
+        raise Refusal(f"--out {args.out!r} is a file; give the name of a folder.")
     folder = world.write(world.sample(args.n, args.seed, kinds), args.out)
     print(f"wrote {args.n} samples to {folder} (pictures, masks, twins and truth.jsonl)")
     return 0
@@ -178,6 +247,7 @@ def _world_sample(args) -> int:
 def _train(args) -> int:
     from .tiny.build import CONFIG
     from .tiny.train import train
+    _check_device("--device", args.device)
     try:
         folder = train(args.out, args.config or CONFIG, args.device, args.minutes)
     except FileNotFoundError as error:
@@ -192,6 +262,7 @@ def _card(args) -> int:
     from .tiny import card as cards
     if args.samples < 1:
         raise Refusal(f"--samples {args.samples}: measure at least one question per kind.")
+    _check_seed(args.seed)
     mllm = _load(args.model)
     mllm.batch_size = 256
     card = cards.measure(mllm, args.samples, args.seed)

@@ -12,6 +12,7 @@ nobody watches keep the model's own fast kernel, so a hook that is off costs not
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from transformers import AttentionInterface
@@ -20,7 +21,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .refusal import Refusal, nearest
 
-_CUTS: list[tuple[set, torch.Tensor, torch.Tensor]] = []   # (attention modules, queries, keys) now in force
+
+@dataclass(eq=False)
+class _Cut:
+    """A cut in force: in these attention modules, `queries` are kept from `keys`; `reached` fills as the model runs."""
+
+    modules: set
+    queries: torch.Tensor
+    keys: torch.Tensor
+    reached: set = field(default_factory=set)
+
+
+_CUTS: list[_Cut] = []
 
 
 def points(mllm) -> list[str]:
@@ -87,17 +99,21 @@ def cut(mllm, queries, keys, layers=None):
     """Attention knock-out: in the given layers (all by default), `queries` cannot attend to `keys`.
 
     queries, keys: positions in the sequence.  Their scores become minus infinity before the softmax, so the weight is
-    exactly 0 and the rest of the row still sums to 1.  Raises Refusal when a row would have nothing left to see, or
-    when a layer does not use the registered attention function.
+    exactly 0 and the rest of the row still sums to 1.  Raises Refusal when a row would have nothing left to see, when
+    rows of a batch are padded differently (positions would mean different tokens), or, at the end, when the model did
+    not run or a layer does not use the registered attention function: its cut would have been a silent no-op.
     """
     layers = range(len(mllm.parts.blocks)) if layers is None else layers
     modules = {_attention_of(mllm.parts.blocks[k]) for k in layers}
-    plan = (modules, torch.as_tensor(queries).flatten().long(), torch.as_tensor(keys).flatten().long())
+    plan = _Cut(modules, torch.as_tensor(queries).flatten().long(), torch.as_tensor(keys).flatten().long())
     _CUTS.append(plan)
     try:
         yield
     finally:
         _CUTS.remove(plan)
+    if plan.reached != modules:
+        raise Refusal(f"The cut was in force for {len(plan.reached)} of {len(modules)} layers: the model did not run, or its "
+                      "other layers do not use transformers' attention interface and cannot be cut.")
 
 
 def _attention_of(block):
@@ -120,18 +136,22 @@ def install(model, text_config: str = "text_config") -> None:
 def _attention_over(base: str):
     def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
         """query (B, H, Q, d), key and value (B, H', K, d) -> (B, Q, H, d) and no weights."""
-        plans = [(q, k) for modules, q, k in _CUTS if module in modules]
+        plans = [cut for cut in _CUTS if module in cut.modules]
         if not plans and base != "eager":
             return ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, scaling=scaling,
                                                  dropout=dropout, **kwargs)
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-        scores = scores.masked_fill(~_allowed(attention_mask, scores, plans), float("-inf"))
         if attention_mask is not None and attention_mask.dtype != torch.bool:
             scores = scores + attention_mask[..., :scores.shape[-1]]
-        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        return (weights @ value).transpose(1, 2).contiguous(), None
+        allowed = _allowed(attention_mask, scores, plans)
+        for cut in plans:
+            cut.reached.add(module)
+        scores = scores.masked_fill(~allowed, float("-inf"))
+        # A row of padding may see nothing: its weights are 0, not 0 / 0.
+        weights = scores.softmax(-1, dtype=torch.float32).masked_fill(~allowed.any(-1, keepdim=True), 0)
+        return (weights.to(query.dtype) @ value).transpose(1, 2).contiguous(), None
     return attention
 
 
@@ -141,13 +161,18 @@ def _allowed(mask, scores, plans) -> torch.Tensor:
     first = k_len - q_len                                       # with a cache, row 0 is position `first`
     if mask is None:                                            # the fast kernel was going to be causal by itself
         allowed = torch.ones(1, 1, q_len, k_len, dtype=torch.bool, device=scores.device).tril(first)
+    elif mask.dim() != 4:
+        raise Refusal("Cuts need sdpa or eager attention; load the model with attn_implementation=\"sdpa\".")
     else:
         allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         allowed = allowed[..., :k_len].clone()
-    for queries, keys in plans:
-        rows = queries[(queries >= first) & (queries < k_len)] - first
-        seen_before = allowed[:, :, rows].any(-1)
-        allowed[:, :, rows.to(scores.device)[:, None], keys[keys < k_len].to(scores.device)] = False
-        if (seen_before & ~allowed[:, :, rows].any(-1)).any():
+    for cut in plans:
+        rows = cut.queries[(cut.queries >= first) & (cut.queries < k_len)] - first
+        keys = cut.keys[cut.keys < k_len]
+        if len(rows) and len(keys) and (allowed != allowed[:1]).any():
+            raise Refusal("A cut names positions, and the rows of this batch are padded differently; run prompts of one length.")
+        before = allowed[:, :, rows].any(-1)
+        allowed[:, :, rows.to(scores.device)[:, None], keys.to(scores.device)] = False
+        if (before & ~allowed[:, :, rows].any(-1)).any():
             raise Refusal("A cut would leave a position with nothing to attend to; spare its own position or the first token.")
     return allowed

@@ -1,4 +1,4 @@
-"""Find a model's decoder blocks, norm, embedding and unembedding through transformers' own getters: no adapters."""
+"""Find a model's decoder blocks, norm and unembedding through transformers' own getters: no adapters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from .refusal import Refusal
 class Parts:
     """The language half of a multimodal LLM by standard names.
 
-    blocks: decoder layers in order.  norm: the final norm.  embed: token embedding.  head: unembedding, W_U.
+    blocks: decoder layers in order.  norm: the final norm.  head: unembedding, W_U.
     """
 
     blocks: nn.ModuleList
     norm: nn.Module
-    embed: nn.Module
     head: nn.Module
 
     def __repr__(self) -> str:
@@ -34,7 +33,6 @@ def find_parts(model) -> Parts:
     parts = {
         "decoder blocks": getattr(decoder, "layers", None),
         "final norm": getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None),   # LFM2's name
-        "token embedding": model.get_input_embeddings(),
         "unembedding": model.get_output_embeddings(),
     }
     missing = [name for name, part in parts.items() if part is None]

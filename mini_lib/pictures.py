@@ -22,9 +22,9 @@ def open_picture(source: str | Path | Image.Image | np.ndarray) -> tuple[Image.I
     Raises Refusal for a missing, unreadable, cut-short, animated or too large picture.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
             raise Refusal(f"An array picture must be (height, width, 3) uint8; this one is {source.shape} {source.dtype}.")
-        return Image.fromarray(source), []
+        source = Image.fromarray(source)
     if isinstance(source, Image.Image):
         return _rgb(source, "the picture")
     path = Path(source)
@@ -57,10 +57,12 @@ def _rgb(picture: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     notes = []
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
-        top = 65535 if values.max() > 255 else 255
+        values = np.nan_to_num(np.asarray(picture, np.float64))
+        # Only "I;16" says where white lies; in the others the brightest value has to tell.
+        tops = {"I": (255, 65535), "F": (1, 255, 65535)}.get(picture.mode, (65535,))
+        top = next((t for t in tops if values.max() <= t), 65535)
         picture = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-        notes.append(f"{name} has more than 8 bits a channel; it was scaled to 8.")
+        notes.append(f"{name} has more than 8 bits a channel; it was scaled to 8, taking {top} for white.")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -27,7 +27,7 @@ class PatchMap:
 
     def __repr__(self) -> str:
         row, column = self.peak
-        return (f"PatchMap({self.method}, {self.target!r}: peak {self.values.max():.2f} {self.unit} "
+        return (f"PatchMap({self.method}, {self.target!r}: peak {self.values.max():.3g} {self.unit} "
                 f"at row {row + 1}, column {column + 1} of {self.values.shape[0]} x {self.values.shape[1]})")
 
     @property
@@ -48,7 +48,7 @@ class PatchMap:
     def to_dict(self) -> dict:
         """Plain data for JSON."""
         return {"method": self.method, "question": self.question, "target": self.target, "unit": self.unit,
-                "peak": list(self.peak), "values": np.round(self.values, 5).tolist(),
+                "peak": list(self.peak), "values": _short(self.values),
                 "boxes": np.round(self.boxes, 2).tolist(), "measured": self.measured}
 
 
@@ -75,7 +75,7 @@ class LensGrid:
         layer, row, column = np.unravel_index(self.word_chance.argmax(), self.word_chance.shape)
         return (f"LensGrid({self.method}, {len(self.layers)} layers of {self.words.shape[1]} x {self.words.shape[2]} patches; "
                 f"{self.target!r} is likeliest at {self.layers[layer]}, row {row + 1}, column {column + 1}: "
-                f"{self.word_chance.max():.2f})")
+                f"{self.word_chance.max():.3g})")
 
     def plot(self, layer: int = -1):
         """A figure: the picture, and each patch's likeliest word at one layer."""
@@ -90,6 +90,11 @@ class LensGrid:
     def to_dict(self) -> dict:
         """Plain data for JSON."""
         return {"method": self.method, "question": self.question, "target": self.target, "layers": self.layers,
-                "words": self.words.tolist(), "probabilities": np.round(self.chance, 4).tolist(),
-                "target_probabilities": np.round(self.word_chance, 4).tolist(),
+                "words": self.words.tolist(), "probabilities": _short(self.chance),
+                "target_probabilities": _short(self.word_chance),
                 "boxes": np.round(self.boxes, 2).tolist(), "measured": self.measured}
+
+
+def _short(values: np.ndarray) -> list:
+    """Nested lists of four significant digits; a fixed number of decimals would turn a weak map into zeros."""
+    return np.reshape([float(f"{value:.4g}") for value in np.ravel(values)], np.shape(values)).tolist()

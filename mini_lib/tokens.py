@@ -37,23 +37,34 @@ class TokenMap:
         return [position for _, positions in self.words for position in positions]
 
 
-def map_tokens(ids: torch.Tensor, tokenizer, image_token: int, question: str, size: tuple[int, int],
-               image_processor) -> TokenMap:
+def map_tokens(inputs: dict, tokenizer, config, question: str, size: tuple[int, int], image_processor) -> TokenMap:
     """Build the map for one prompt.
 
-    ids: (T,) token ids.  size: (width, height) of the picture as given.
-    Raises Refusal when the prompt holds no image token, or when their number is not a square grid.
+    inputs: what the model takes, a batch of one.  config: the model's.  size: (width, height) of the picture as given.
+    Raises Refusal when the prompt holds no image token, or when the model's grid is not one that is known.
     """
+    ids = inputs["input_ids"][0]
+    image_token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
     image = torch.nonzero(ids == image_token).flatten().cpu()
     if len(image) == 0:
         raise Refusal("The prompt holds no image token, so the model would not look at the picture.")
     side = round(len(image) ** 0.5)
-    if side * side != len(image):
-        raise Refusal(f"This model turns the picture into {len(image)} tokens, which is not a square grid; "
-                      "so far fixed square grids (LLaVA, PaliGemma, Gemma 3 …) can be mapped to patches.")
+    # A square number of tokens is no proof of a square grid: 16 x 9 patches are 144 as well.
+    if "image_grid_thw" in inputs or len(image) not in _square_grids(config):
+        raise Refusal(f"This model turned the picture into {len(image)} tokens on a grid that is not one fixed square; "
+                      "so far fixed square grids (LLaVA-1.5, PaliGemma, Gemma 3) can be mapped to patches.")
     text = [tokenizer.decode([i]) for i in ids.tolist()]
     return TokenMap(text, image, (side, side), _boxes(side, size, image_processor),
                     _words(text, int(image[-1]) + 1, question))
+
+
+def _square_grids(config) -> set[int]:
+    """Numbers of image tokens that this model's config declares for one square grid."""
+    vision = config.vision_config
+    counts = {getattr(config, "mm_tokens_per_image", None)}
+    if isinstance(getattr(vision, "image_size", None), int) and isinstance(getattr(vision, "patch_size", None), int):
+        counts.add((vision.image_size // vision.patch_size) ** 2)
+    return {n for n in counts if n}
 
 
 def _boxes(side: int, size: tuple[int, int], image_processor) -> np.ndarray:

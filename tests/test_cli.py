@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and one clear sentence with a non-zero exit for every bad input."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_explain_writes_png_json_and_html(capsys, picture, tmp_path):
     data = json.loads((tmp_path / "map.json").read_text())
     assert np.shape(data["values"]) == (8, 8) and data["target"] == ANSWER
     page = (tmp_path / "map.html").read_text()
-    assert 'type="range"' in page and "http" not in page.replace("http-equiv", "")
+    assert 'type="range"' in page and "http:" not in page and "https:" not in page
 
 
 def test_explain_a_word_that_is_not_the_answer(capsys, picture):
@@ -75,7 +76,7 @@ def bad_picture(kind, folder):
 
 
 @pytest.mark.parametrize("kind, reason", [("missing", "no file"), ("truncated", "cut short"), ("text", "not a picture"),
-                                          ("animated", "animated"), ("huge", "million pixels")])
+                                          ("animated", "animated"), ("huge", "more than 100 million")])
 def test_a_bad_picture_is_one_sentence(capsys, tmp_path, kind, reason):
     assert reason in refused(capsys, "explain", bad_picture(kind, tmp_path), QUESTION)
 
@@ -104,10 +105,48 @@ def test_an_unusual_picture_is_converted_with_a_note(capsys, tmp_path, mode):
     ([QUESTION, "--method", "model/token/visual-tokens"], "did you mean 'model/token/visual-token'"),
     ([QUESTION, "--model", "./nowhere/at/all"], "no model folder"),
     ([QUESTION, "--model", "."], "no config.json"),
-    ([QUESTION, "--out", "map.bmp"], ".png, .json or .html"),
+    ([QUESTION, "--out", "map.bmp"], ".png or .json or .html"),
+    ([QUESTION, "--out", "no/such/map.json"], "no folder 'no/such'"),
+    ([QUESTION, "--out", "tests", "--method", "oclusion"], ".png or .json or .html"),
+    ([QUESTION, "--dtype", "bf16"], "float32, float16 or bfloat16"),
+    ([QUESTION, "--device", "gpu"], "--device 'gpu' cannot be used"),
+    ([QUESTION, "--device", "meta"], "--device 'meta' cannot be used"),
+    ([QUESTION, "--device-map", "everywhere"], "--device-map 'everywhere' cannot be used"),
 ])
 def test_a_bad_argument_is_one_sentence(capsys, picture, argv, reason):
     assert reason in refused(capsys, "explain", picture, *argv)
+
+
+@pytest.mark.parametrize("option", ["--device", "--device-map"])
+def test_a_gpu_that_is_not_there_is_one_sentence(capsys, picture, tmp_path, option):
+    import torch
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert "try cpu" in refused(capsys, "explain", picture, QUESTION, option, "cuda")
+    assert "try cpu" in refused(capsys, "train", "--device", "cuda", "--out", str(tmp_path))
+
+
+def test_a_missing_package_is_one_sentence(capsys, picture, monkeypatch):
+    def load(*args, **kwargs):
+        raise ImportError("`device_map` needs accelerate: `pip install accelerate`\nand a restart")
+    monkeypatch.setattr("mini_lib.loading.load", load)
+    assert "pip install accelerate" in refused(capsys, "explain", picture, QUESTION, "--device-map", "auto")
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(capsys, picture, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("mini_lib.world.write", full)
+    assert "No space left" in refused(capsys, "world", "sample", "--out", "unused")
+
+
+def test_the_file_to_write_is_checked_before_anything_is_loaded(capsys, picture, tmp_path, monkeypatch):
+    def load(*args, **kwargs):
+        raise AssertionError("the model was loaded")
+    monkeypatch.setattr("mini_lib.loading.load", load)
+    (tmp_path / "map.png").mkdir()
+    for name, reason in (("a.txt", "has to end in"), ("none/a.json", "there is no folder"), ("map.png", "is a folder")):
+        assert reason in refused(capsys, "explain", picture, QUESTION, "--out", str(tmp_path / name))
 
 
 def test_a_model_without_pictures_is_one_sentence(capsys, picture, tmp_path):
@@ -118,6 +157,38 @@ def test_a_model_without_pictures_is_one_sentence(capsys, picture, tmp_path):
 
 def test_a_folder_without_truth_is_one_sentence(capsys, tmp_path):
     assert "world sample" in refused(capsys, "explain", str(tmp_path))
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return str(world.write(world.sample(2, 0, kinds=("color",)), tmp_path / "samples"))
+
+
+@pytest.mark.parametrize("argv, reason", [(["--out", "map.png"], "folder's scores has to end in .json"),
+                                          (["--token", "red"], "leave --token out")])
+def test_what_only_makes_sense_for_one_picture_is_refused_for_a_folder(capsys, samples, argv, reason):
+    assert reason in refused(capsys, "explain", samples, *argv)
+
+
+@pytest.mark.parametrize("line, reason", [('{"picture": "0000', "is not a JSON object"), ("", "is not a JSON object"),
+                                          ("3", "is not a JSON object"), ('{"picture": "0000.png"}', "holds no 'question'")])
+def test_a_broken_truth_file_is_named_with_its_line(capsys, samples, line, reason):
+    truth = Path(samples) / "truth.jsonl"
+    truth.write_text(truth.read_text().splitlines()[0] + f"\n{line}\n")
+    said = refused(capsys, "explain", samples)
+    assert reason in said and "truth.jsonl', line 2" in said
+
+
+def test_a_kind_named_twice_is_drawn_once(tmp_path):
+    for name, kinds in (("twice", ["color", "color"]), ("once", ["color"])):
+        assert main(["world", "sample", "--n", "3", "--out", str(tmp_path / name), "--kinds", *kinds]) == 0
+    assert (tmp_path / "twice" / "truth.jsonl").read_text() == (tmp_path / "once" / "truth.jsonl").read_text()
+
+
+def test_a_place_or_seed_that_cannot_be_is_one_sentence(capsys, picture, tmp_path):
+    assert "is a file" in refused(capsys, "world", "sample", "--out", picture)
+    assert "zero or more" in refused(capsys, "world", "sample", "--seed", "-1", "--out", str(tmp_path))
+    assert "zero or more" in refused(capsys, "card", "--seed", "-1")
 
 
 def test_sampling_nothing_or_an_unknown_kind_is_one_sentence(capsys, tmp_path):

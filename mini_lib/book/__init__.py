@@ -81,9 +81,18 @@ def ready() -> None:
         "figure.dpi": 110, "figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": True,
         "image.interpolation": "nearest", "axes.spines.top": False, "axes.spines.right": False,
         "font.size": 10, "svg.hashsalt": "mini_lib"})
+    _show_figures()
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     shown = ("mini_lib", "torch", "transformers", "python")
     print(" · ".join(f"{name} {versions()[name]}" for name in shown) + f" · {device}")
+
+
+def _show_figures() -> None:
+    """Show a Figure that ends a cell as a PNG. Notebooks do so by themselves only once pyplot was imported."""
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+    if get_ipython() is not None:
+        select_figure_formats(get_ipython(), {"png"})
 
 
 def _importable(module: str) -> bool:

@@ -11,16 +11,18 @@ from tqdm import tqdm
 
 from ..refusal import Refusal
 from ..results import PatchMap
+from ..world.scenes import COVER
 from .intervals import interval
 from .localisation import pointing
 from .sanity import random_map, redrawn
 
 
-def score_folder(mllm, method, folder: str | Path, seed: int = 0, cover: float = 0.1) -> dict:
+def score_folder(mllm, method, folder: str | Path, seed: int = 0) -> dict:
     """Answer and explain each sample of the folder.
 
-    A map's peak counts as right when the object's mask covers at least `cover` of that patch. Samples whose answer
-    rests on no object ("is there a red star?" "no") are answered but not explained.
+    A map's peak counts as right when the objects' mask covers at least `COVER` of that patch. Only right answers are
+    explained (a map of a wrong answer has another truth), and only those that rest on an object: a "no" to "is there a
+    red star ?" rests on none. All maps of a picture explain the same words.
     Returns answers (share right) and pointing (share of peaks on the asked object) for the method, for a random map and
     for the same method on the model with re-drawn weights, each as mean, low, high and n.
     Raises Refusal when the folder holds no truth, or the method gives no patch map.
@@ -35,23 +37,29 @@ def score_folder(mllm, method, folder: str | Path, seed: int = 0, cover: float =
     for record in tqdm(records, desc=f"{method.slug} on {folder.name}", unit="picture"):
         prompt = mllm.prompt(folder / record["picture"], record["question"])
         said = mllm.answer(prompt)
-        right.append(said == record["answer"])
-        if not record["patches"]:
+        right.append(_plain(said) == _plain(record["answer"]))
+        if not right[-1] or not record["patches"]:
             continue
-        result = method.explain(mllm, prompt)
+        target = mllm.target(prompt)
+        result = method.explain(mllm, prompt, target)
         if not isinstance(result, PatchMap):
             raise Refusal(f"{method.slug} gives no patch map, so there is no peak to score; try occlusion.")
-        truth = _truth(np.asarray(Image.open(folder / record["mask"])) > 127, result, cover)[None]
+        truth = _truth(np.asarray(Image.open(folder / record["mask"])) > 127, result)[None]
         maps = {method.slug: result.values, "random map": random_map(result.values.shape, rng),
-                "re-drawn weights": method.explain(control, prompt, result.target.split()[0]).values}
+                "re-drawn weights": method.explain(control, prompt, target).values}
         for name, values in maps.items():
             hits[name].append(float(pointing(values[None], truth)[0]))
     return {"answers": _summary(right), "pointing": {name: _summary(values) for name, values in hits.items()}}
 
 
-def _truth(mask: np.ndarray, result: PatchMap, cover: float) -> np.ndarray:
+def _plain(answer: str) -> str:
+    """ "Red." counts as "red"."""
+    return answer.strip().rstrip(".!").lower()
+
+
+def _truth(mask: np.ndarray, result: PatchMap) -> np.ndarray:
     boxes = np.round(result.boxes).astype(int)
-    return np.array([mask[top:bottom, left:right].mean() >= cover for left, top, right, bottom in boxes]).reshape(result.values.shape)
+    return np.array([mask[top:bottom, left:right].mean() >= COVER for left, top, right, bottom in boxes]).reshape(result.values.shape)
 
 
 def _summary(values) -> dict:

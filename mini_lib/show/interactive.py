@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,20 +32,21 @@ class Scrubber:
         return {"text/html": self.to_html(), "text/plain": repr(self)}
 
     def to_html(self) -> str:
-        """The figure as one piece of HTML that asks for nothing from outside; all text is escaped."""
-        key = "s" + hashlib.sha256(b"".join(png for _, png, _ in self.frames) + self.title.encode()).hexdigest()[:10]
+        """The figure as one piece of HTML that asks for nothing from outside; all text is escaped.
+
+        It has no ids, since the same figure may stand on a page twice: the label holds its slider.
+        """
         frames = "".join(
             f'<div class="frame" data-frame="{i}" data-label="{html.escape(label)}"{"" if i == self.start else " hidden"}>'
             f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></div>'
             for i, (label, png, text) in enumerate(self.frames))
         return (
-            f'<figure class="scrubber" id="{key}">{frames}'
-            f'<div class="scrub"><label for="{key}-in">{html.escape(self.title)}</label> '
-            f'<input id="{key}-in" type="range" min="0" max="{len(self.frames) - 1}" step="1" value="{self.start}" '
-            f'aria-describedby="{key}-cap"> '
-            f'<output for="{key}-in" aria-live="polite">{html.escape(self.frames[self.start][0])}</output></div>'
-            f'<figcaption id="{key}-cap">{html.escape(self.caption)}</figcaption>'
-            f'<script>{_SCRIPT.replace("KEY", key)}</script></figure>')
+            f'<figure class="scrubber">{frames}'
+            f'<div class="scrub"><label>{html.escape(self.title)} '
+            f'<input type="range" min="0" max="{len(self.frames) - 1}" step="1" value="{self.start}"></label> '
+            f'<output aria-live="polite">{html.escape(self.frames[self.start][0])}</output></div>'
+            f'<figcaption>{html.escape(self.caption)}</figcaption>'
+            f'<script>{_SCRIPT}</script></figure>')
 
     def save(self, path: str | Path) -> Path:
         """Write the figure as a page of its own."""
@@ -61,8 +61,12 @@ class Scrubber:
 _STYLE = ("body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
           "figure{margin:0}img{max-width:100%;height:auto}input{width:min(24rem,60%);vertical-align:middle}")
 
-_SCRIPT = """(function () {
-  var root = document.getElementById("KEY"), slider = root.querySelector("input"), say = root.querySelector("output");
+# It wires every figure that is not wired yet, not only its own: where a notebook runs scripts detached from their place,
+# `document.currentScript` is null or elsewhere. The mark is a property, so a saved page does not keep it.
+_SCRIPT = """document.querySelectorAll("figure.scrubber").forEach(function (root) {
+  if (root.wired) return;
+  root.wired = true;
+  var slider = root.querySelector("input"), say = root.querySelector("output");
   var frames = root.querySelectorAll(".frame");
   function show() {
     frames.forEach(function (frame, i) { frame.hidden = i !== +slider.value; });
@@ -71,7 +75,7 @@ _SCRIPT = """(function () {
   }
   slider.addEventListener("input", show);
   show();
-})();"""
+});"""
 
 
 def patch_map(result) -> Scrubber:
@@ -85,9 +89,9 @@ def patch_map(result) -> Scrubber:
         for x0, y0, x1, y1 in np.round(result.boxes[order[:k]]).astype(int):
             kept[y0:y1, x0:x1] = True
         left.imshow(np.where(kept[..., None], np.asarray(result.picture), 205))
-        left.set_title(f"the {k} strongest of {len(order)} patches", fontsize=10, color=static.INK)
+        static.title(left, f"the {k} strongest of {len(order)} patches")
         static.draw_map(right, result)
-        right.set_title(f"{result.method}: {result.target}", fontsize=10, color=static.INK)
+        static.title(right, f"{result.method}: {result.target}")
         frames.append((f"{k} patches", static.png(fig), f"The {k} patches that matter most for the answer {result.target}."))
     return Scrubber(frames, "Patches shown", f"{result.question} {result.target}. Move the slider to uncover the picture, "
                     "the patches that matter most first.", start=min(5, len(frames) - 1))

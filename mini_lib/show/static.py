@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 INK = "#1b1f24"
+FAINT = 0.05                # nats: see `draw_map`
 CARD = "#ffffff"            # figures keep a white card, so that they read the same on a dark page
 
 
@@ -24,20 +25,29 @@ def figure(columns: int, width: float = 3.2, height: float = 3.5):
     return fig, axes
 
 
+def title(ax, text: str) -> None:
+    """Head an axis with text as it is: in a question or an answer, "$" and "_" are no mathematics."""
+    ax.set_title(text, fontsize=10, color=INK, parse_math=False)
+
+
 def patch_map(result, truth: np.ndarray | None = None) -> Figure:
     """The picture, and beside it the map laid over the greyed picture; `truth` (H, W) bool is outlined."""
     fig, (left, right) = figure(2)
     left.imshow(result.picture)
-    left.set_title(f"{result.question}\n{result.target}", fontsize=10, color=INK)
+    title(left, f"{result.question}\n{result.target}")
     draw_map(right, result, truth)
-    right.set_title(f"{result.method}\n{result.unit}, peak {result.values.max():.2f}", fontsize=10, color=INK)
+    title(right, f"{result.method}\n{result.unit}, peak {result.values.max():.3g}")
     return fig
 
 
 def draw_map(ax, result, truth: np.ndarray | None = None, largest: float | None = None) -> None:
-    """Draw a PatchMap on an axis: red where the patch adds to the answer, blue where it takes away."""
+    """Draw a PatchMap on an axis: red where the patch adds to the answer, blue where it takes away.
+
+    largest: the value drawn in full colour; by itself the map's own largest, in nats at least `FAINT`.
+    """
     ax.imshow(_grey(result.picture))
-    largest = largest or max(float(np.abs(result.values).max()), 1e-9)
+    if not largest:      # the floor keeps a map of nothing but rounding noise pale; at full colour it would look like a finding
+        largest = max(float(np.abs(result.values).max()), FAINT if "nats" in result.unit else 1e-9)
     heat = Normalize(-largest, largest)
     colors = matplotlib.colormaps["RdBu_r"](heat(result.values.ravel()))
     for (x0, y0, x1, y1), color, value in zip(result.boxes, colors, result.values.ravel()):
@@ -52,9 +62,9 @@ def lens_grid(result, layer: int = -1) -> Figure:
     layer %= len(result.layers)
     fig, (left, right) = figure(2, 4.2, 4.5)
     left.imshow(result.picture)
-    left.set_title(f"{result.question}\n{result.target}", fontsize=10, color=INK)
+    title(left, f"{result.question}\n{result.target}")
     draw_words(right, result, layer)
-    right.set_title(f"{result.method}, {result.layers[layer]}\nlikeliest word of each patch", fontsize=10, color=INK)
+    title(right, f"{result.method}, {result.layers[layer]}\nlikeliest word of each patch")
     return fig
 
 
@@ -64,8 +74,8 @@ def draw_words(ax, result, layer: int) -> None:
     words, chance = result.words[layer].ravel(), result.chance[layer].ravel()
     for (x0, y0, x1, y1), word, sure in zip(result.boxes, words, chance):
         box = dict(boxstyle="round,pad=0.12", facecolor="#fff3c4", edgecolor="#8a6d00", linewidth=0.8)
-        ax.text((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5, word, ha="center", va="center", color=INK,
-                fontsize=6.5 if len(word) < 7 else 5.3, alpha=0.3 + 0.7 * float(sure),
+        ax.text((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5, word, ha="center", va="center", color=INK, parse_math=False,
+                fontsize=8 if len(word) < 7 else 6.5, alpha=0.6 + 0.4 * float(sure),
                 bbox=box if word == result.target else None)
 
 

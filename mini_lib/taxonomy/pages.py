@@ -187,14 +187,10 @@ def _neighbours(node: Node, taxonomy: Taxonomy) -> str:
 
 def _survey(node: Node, taxonomy: Taxonomy) -> str:
     key = node.confirmation or "added"
-    paragraphs = [f"**{_badge(node).capitalize()}.** {CONFIRMATION[key]} {RELATION[node.relation]}"]
-    if node.survey_note:
-        paragraphs.append(markdown(node.survey_note))
-    if node.seen:
-        shown = [_source_line(source) for source in taxonomy.sources if source.code in node.seen]
-        paragraphs.append("Seen in:\n\n" + "\n".join(shown))
-    paragraphs.append(NO_CLAIM)
-    return "\n\n".join(paragraphs)
+    shown = [_source_line(source) for source in taxonomy.sources if source.code in node.seen]
+    paragraphs = [f"**{_badge(node).capitalize()}.** {CONFIRMATION[key]} {RELATION[node.relation]}",
+                  markdown(node.survey_note or ""), "Seen in:\n\n" + "\n".join(shown) if shown else "", NO_CLAIM]
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _source_line(source) -> str:

@@ -163,11 +163,11 @@ By number of objects: {", ".join(f"{n}: {row['accuracy']:.1%}" for n, row in cap
 
 ## Questions without one right answer
 
-**No such object.** Asked "what color is the star ?" of {absent['n']:,} pictures without a star, it never says so: it has no word for it.
+**No such object.** Asked for the colour of a shape that is not in the picture ("what color is the star ?" where there is no star; {absent['n']:,} pictures), it cannot say so: it has no word for it.
 In {absent['names_a_color_of_the_picture']['accuracy']:.1%} of the cases it names the colour of some other object in the picture.
 Its commonest answers: {common}.
 
-**Several such objects.** With two or more stars of different colours it names the colour of one of them in {several['names_one_of_the_asked']['accuracy']:.1%} of {several['names_one_of_the_asked']['n']:,} pictures.
+**Several such objects.** Where the picture holds two or more objects of the asked shape, in different colours, it names the colour of one of them in {several['names_one_of_the_asked']['accuracy']:.1%} of {several['names_one_of_the_asked']['n']:,} pictures.
 
 ## How it was made
 

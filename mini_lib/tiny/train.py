@@ -59,7 +59,8 @@ def train(out: str | Path, config_path: str | Path = CONFIG, device: str | None 
     features = []                                                # what the connector was given in this step
     model.model.multi_modal_projector.register_forward_pre_hook(lambda module, args: features.append(args[0]))
 
-    started = time.time()
+    called = time.time()
+    started = called - _seconds(out)                        # a resumed run goes on counting
     with open(out / "log.jsonl", "a", encoding="utf-8") as log, \
             tqdm(total=steps, initial=first, desc="training tiny", unit="step", mininterval=2) as bar:
         for step in range(first, steps):
@@ -83,7 +84,7 @@ def train(out: str | Path, config_path: str | Path = CONFIG, device: str | None 
             bar.update()
             bar.set_postfix({k: f"{float(v):.2f}" for k, v in report.items() if k in ("loss", "color", "count", "relation")},
                             refresh=False)
-            late = minutes is not None and time.time() - started > 60 * minutes
+            late = minutes is not None and time.time() - called > 60 * minutes
             if (step + 1) % config["save_every"] == 0 or step + 1 == steps or late:
                 log.flush()
                 _save(out, step + 1, parameters, optimizer)
@@ -92,6 +93,12 @@ def train(out: str | Path, config_path: str | Path = CONFIG, device: str | None 
     model.save_pretrained(out / "model")
     processor.save_pretrained(out / "model")
     return out / "model"
+
+
+def _seconds(out: Path) -> float:
+    """Seconds that the run in `out` has taken so far, by its log."""
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines() if (out / "log.jsonl").exists() else []
+    return json.loads(lines[-1])["seconds"] if lines else 0.0
 
 
 def _rate(config: dict, step: int) -> float:

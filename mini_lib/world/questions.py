@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scenes import COLORS, COVER, GRID, MOST, PATCH, SHAPES, Scenes, object_masks, patch_cover
+from .scenes import COLORS, COVER, GRID, MOST, PATCH, SHAPES, SIDE, Scenes, object_masks, patch_cover
 
 KINDS = ("color", "shape", "count", "exist", "relation")   # what a reader asks, and what the card measures
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -236,11 +236,12 @@ def _other(rng, size: int, taken) -> int:
 def _recount(new, i, what, value, here, rng) -> int:
     """Change how many objects of scene `i` match, by one; return the new count."""
     if what == 2:                                               # "how many objects are there ?"
-        if len(here) == 1:                                      # nothing may vanish entirely: mirror a second one in
+        if len(here) == 1:                                      # nothing may vanish entirely: put in a second one
             k, free = here[0], int(np.flatnonzero(~new["present"][i])[0])
             for name in ("shape", "color", "radius", "shade"):
                 new[name][i, free] = new[name][i, k]
-            far = 16.0 if new["x"][i, k] > 32 else 48.0
+            edge = new["radius"][i, k] + 1                      # at the far side: nearer, it could overlap an object in the middle
+            far = edge if new["x"][i, k] > SIDE / 2 else SIDE - edge
             new["x"][i, free], new["y"][i, free], new["present"][i, free] = far, new["y"][i, k], True
             return 2
         new["present"][i, here[-1]] = False

@@ -87,10 +87,10 @@ class Samples:
 def sample(n: int, seed: int = 0, kinds: tuple[str, ...] = KINDS, objects: tuple[int, int] = (1, MOST)) -> Samples:
     """Draw `n` samples, the kinds taking turns; the same seed gives the same samples.
 
-    kinds: any of `KINDS`.  objects: fewest and most objects in a scene.
+    kinds: any of `KINDS`; one named twice counts once.  objects: fewest and most objects in a scene.
     Raises KeyError for an unknown kind, ValueError for a question that no such scene allows.
     """
-    rng = np.random.default_rng(seed)
+    rng, kinds = np.random.default_rng(seed), tuple(dict.fromkeys(kinds))
     want = {kind: len(range(i, n, len(kinds))) for i, kind in enumerate(kinds)}
     drawn = {kind: _valid(kind, count, rng, objects) for kind, count in want.items()}
     turn = np.argsort(np.concatenate([np.arange(i, n, len(kinds)) for i in range(len(kinds))]))   # back into turns

@@ -99,6 +99,34 @@ def test_a_cut_holds_while_answers_are_generated_with_a_cache(mllm, prompts):
     assert said[0] == said[1]
 
 
+def test_cuts_can_be_nested_and_end_where_they_should(model, prompts):
+    image, after = positions(prompts[0])
+    plain = model.logits(prompts[0].inputs)
+    with hooks.cut(model, after, image[:32]):
+        half = model.logits(prompts[0].inputs)
+        with hooks.cut(model, after, image[32:]):
+            assert torch.equal(*(model.logits(p.inputs) for p in prompts))
+        assert torch.equal(model.logits(prompts[0].inputs), half)
+    assert torch.equal(model.logits(prompts[0].inputs), plain) and not hooks._CUTS
+
+
+def test_a_cut_that_never_came_into_force_is_refused(mllm, prompts):
+    with pytest.raises(Refusal, match="did not run"), hooks.cut(mllm, [70], [5]):
+        pass
+    from mini_lib import load
+    unhooked = load(device="cpu")
+    unhooked.model.set_attn_implementation({"text_config": "sdpa"})
+    with pytest.raises(Refusal, match="cannot be cut"), hooks.cut(unhooked, [70], [5]):
+        unhooked.logits(prompts[0].inputs)
+
+
+def test_a_cut_in_a_batch_of_unequal_prompts_is_refused(mllm):
+    """With padding on the left, one position means another token in each row."""
+    samples = world.sample(12, 3)
+    with pytest.raises(Refusal, match="padded differently"), hooks.cut(mllm, [70], [5]):
+        mllm.answers(samples.pictures, samples.questions.text)
+
+
 def test_a_cut_that_leaves_nothing_to_see_is_refused(model, prompts):
     with pytest.raises(Refusal, match="nothing to attend to"), hooks.cut(model, [3], range(0, 4)):
         model.logits(prompts[0].inputs)

@@ -48,6 +48,21 @@ def test_a_16_bit_picture_is_scaled_and_said_so(tmp_path):
     assert np.abs(np.asarray(out)[..., 0] - values / 257.0).max() <= 1
 
 
+@pytest.mark.parametrize("values, white", [
+    (np.full((8, 8), 200, np.uint16), 65535),          # "I;16" says how deep it is, however dark it is
+    (np.full((8, 8), 200, np.int32), 255),
+    (np.full((8, 8), 2570, np.int32), 65535),
+    (np.full((8, 8), 0.5, np.float32), 1),
+    (np.full((8, 8), 200, np.float32), 255),
+    (np.full((8, 8), 2570, np.float32), 65535),
+    (np.full((8, 8), np.nan, np.float32), 1),
+])
+def test_what_counts_as_white_in_a_deep_picture_is_found_and_said(values, white):
+    out, notes = open_picture(Image.fromarray(values))
+    assert f"taking {white} for white" in notes[0]
+    assert out.getpixel((0, 0)) == (round(255 * float(np.nan_to_num(values[0, 0])) / white),) * 3
+
+
 def test_a_transparent_picture_is_laid_on_white(tmp_path):
     picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     picture.paste((0, 0, 255, 255), (0, 0, 4, 8))
@@ -83,3 +98,14 @@ def test_a_sideways_photo_is_turned_upright(tmp_path):
 def test_an_array_of_the_wrong_kind_is_refused():
     with pytest.raises(Refusal, match="uint8"):
         open_picture(np.zeros((4, 4, 3)))
+
+
+def test_an_array_is_held_to_the_same_size_as_a_file():
+    out, notes = open_picture(np.zeros((100, 5000, 3), np.uint8))
+    assert out.size == (LONG_SIDE, 82) and "shrunk from 5000 x 100" in notes[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (0, 8, 3)])
+def test_an_array_of_another_shape_is_refused(shape):
+    with pytest.raises(Refusal, match="height, width, 3"):
+        open_picture(np.zeros(shape, np.uint8))

@@ -35,12 +35,17 @@ def test_boxes_tile_the_picture_in_its_own_pixels(mllm):
     assert np.isclose(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum(), 300 * 100)
 
 
-def test_a_centre_crop_leaves_the_flanks_unmapped(mllm):
+def make(ids, pieces, question, size=(8, 8), processor=None, patches=2, **more):
+    """A token map of a made-up model with patches x patches image tokens of id 0."""
+    config = SimpleNamespace(image_token_id=0, vision_config=SimpleNamespace(image_size=14 * patches, patch_size=14))
+    tokenizer = SimpleNamespace(decode=lambda i: pieces[i[0]])
+    return map_tokens({"input_ids": torch.tensor([ids]), **more}, tokenizer, config, question, size, processor)
+
+
+def test_a_centre_crop_leaves_the_flanks_unmapped():
     """LLaVA-1.5 scales the shortest edge and keeps the middle: a wide picture's flanks belong to no patch."""
     cropping = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
-    ids = torch.tensor([9] * 16 + [1])
-    tokenizer = SimpleNamespace(decode=lambda i: "hi" if i == [1] else "<image>")
-    boxes = map_tokens(ids, tokenizer, 9, "hi", (300, 100), cropping).boxes
+    boxes = make([0] * 16 + [1], ["<image>", "hi"], "hi", (300, 100), cropping, 4).boxes
     assert boxes[:, 0].min() == 100 and boxes[:, 2].max() == 200 and boxes[:, 3].max() == 100
 
 
@@ -52,17 +57,21 @@ def test_each_word_of_the_question_has_its_own_positions(mllm):
 
 
 def test_words_split_into_pieces_are_put_together_again():
-    pieces = ["<image>"] * 4 + ["User", ":", " Wh", "at", " is", " th", "is", "?", " As", "sistant"]
-    tokenizer = SimpleNamespace(decode=lambda i: pieces[i[0]])
-    ids = torch.arange(len(pieces))
-    ids[:4] = 0
-    words = map_tokens(ids, tokenizer, 0, "What is this?", (8, 8), None).words
+    pieces = ["<image>", "User", ":", " Wh", "at", " is", " th", "is", "?", " As", "sistant"]
+    words = make([0] * 4 + list(range(1, 11)), pieces, "What is this?").words
     assert words == [("What", [6, 7]), ("is", [8]), ("this?", [9, 10, 11])]
 
 
-def test_a_prompt_without_a_picture_or_without_a_square_grid_is_refused():
-    tokenizer = SimpleNamespace(decode=lambda i: "x")
+def test_a_prompt_without_a_picture_or_with_an_unknown_grid_is_refused():
     with pytest.raises(Refusal, match="no image token"):
-        map_tokens(torch.tensor([1, 2]), tokenizer, 9, "x", (8, 8), None)
-    with pytest.raises(Refusal, match="not a square grid"):
-        map_tokens(torch.tensor([9] * 6 + [1]), tokenizer, 9, "x", (8, 8), None)
+        make([1, 1], ["<image>", "x"], "x")
+    with pytest.raises(Refusal, match="not one fixed square"):
+        make([0] * 6 + [1], ["<image>", "x"], "x")
+
+
+def test_a_square_number_of_tokens_is_no_proof_of_a_square_grid():
+    """16 x 9 patches are 144 tokens, as 12 x 12 would be."""
+    with pytest.raises(Refusal, match="not one fixed square"):
+        make([0] * 144 + [1], ["<image>", "x"], "x", (448, 252), patches=24)
+    with pytest.raises(Refusal, match="not one fixed square"):
+        make([0] * 4 + [1], ["<image>", "x"], "x", image_grid_thw=torch.tensor([[1, 2, 2]]))

@@ -24,7 +24,7 @@ def additive_mllm():
     boxes = np.array([[8 * c, 8 * r, 8 * c + 8, 8 * r + 8] for r in range(4) for c in range(4)], float)
     prompt = SimpleNamespace(picture=Image.new("RGB", (32, 32), "white"), question="?",
                              tokens=SimpleNamespace(grid=(4, 4), boxes=boxes))
-    return SimpleNamespace(score=score, target=lambda prompt, token=None: SimpleNamespace(text="x")), prompt
+    return SimpleNamespace(score=score, passes=0, target=lambda prompt, token=None: SimpleNamespace(text="x")), prompt
 
 
 def test_an_additive_scorer_gets_its_own_coefficients_back():
@@ -99,10 +99,22 @@ def test_a_cover_smaller_than_the_object_hardly_costs_anything(mllm, scored):
     assert np.median(small) < 0.2 * np.median(scored[0]["occlusion"][:20].max((1, 2)))
 
 
-def test_rendering_the_scene_without_the_object_removes_the_answer(mllm):
-    """The true counterfactual: the twin differs in the asked object only, and covering from it flips the answer."""
-    samples, flipped = world.sample(40, 31, kinds=("color",)), []
-    for sample in samples:
-        if mllm.answer(mllm.prompt(sample.picture, sample.question)) == sample.answer:
-            flipped.append(mllm.answer(mllm.prompt(sample.twin_picture, sample.question)) == sample.twin_answer)
-    assert len(flipped) > 30 and np.mean(flipped) > 0.9
+def test_covering_the_object_with_the_twins_version_of_it_flips_the_answer(mllm):
+    """The true counterfactual: the twin differs in the asked object only, and taking its box over flips the answer."""
+    flipped = []
+    for sample in world.sample(40, 31, kinds=("color",)):
+        rows, columns = np.nonzero(sample.mask)
+        box = (int(columns.min()) - 1, int(rows.min()) - 1, int(columns.max()) + 2, int(rows.max()) + 2)
+        edited = covered(sample.picture, box, sample.twin_picture)
+        flipped.append(mllm.answer(mllm.prompt(edited, sample.question)) == sample.twin_answer)
+    assert np.mean(flipped) > 0.9
+
+
+def test_it_costs_the_passes_it_says(mllm):
+    sample = world.sample(1, 11, kinds=("color",))[0]
+    assert occlusion(mllm, mllm.prompt(sample.picture, sample.question)).measured["forward_passes"] == 49 + 1
+
+
+def test_a_cover_of_another_size_is_refused(mllm):
+    with pytest.raises(Refusal, match="same size"):
+        covered(Image.new("RGB", (8, 8)), (0, 0, 4, 4), Image.new("RGB", (9, 9)))

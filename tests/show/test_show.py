@@ -2,6 +2,9 @@
 
 import html.parser
 import io
+import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +12,8 @@ from PIL import Image
 
 from mini_lib import world
 from mini_lib.registry import methods
-from mini_lib.show import Scrubber, png
-from mini_lib.show.static import figure
+from mini_lib.show import Scrubber, interactive, png
+from mini_lib.show.static import draw_map, figure
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,6 @@ def small_png(color="red"):
 
 
 def test_every_result_can_be_plotted_explored_and_written_as_plain_data(results):
-    import json
     for slug, (result, sample) in results.items():
         figure_bytes = png(result.plot())
         assert Image.open(io.BytesIO(figure_bytes)).width > 300, slug
@@ -38,6 +40,37 @@ def test_every_result_can_be_plotted_explored_and_written_as_plain_data(results)
 def test_a_map_drawn_with_its_truth_differs_from_one_without(results):
     result, sample = results["occlusion"]
     assert png(result.plot()) != png(result.plot(truth=sample.mask))
+
+
+@pytest.mark.parametrize("text", ["what is $$ ?", "is $\\alpha_$ here ?", "a_b^c"])
+def test_text_of_users_and_models_is_drawn_as_it_is_and_not_as_mathematics(results, text):
+    for result, _ in results.values():
+        odd = replace(result, question=text, target=text, method=text)
+        if hasattr(odd, "words"):
+            odd = replace(odd, words=np.full_like(odd.words, text, object))
+        assert text in odd.plot().axes[0].get_title()
+        png(odd.plot())
+    interactive.patch_map(replace(results["occlusion"][0], question=text, target=text))
+
+
+def test_a_weak_map_keeps_its_digits_in_words_and_in_data(results):
+    result = results["occlusion"][0]
+    weak = replace(result, values=result.values / np.abs(result.values).max() * 1.234567e-7)
+    assert "peak 0.00" not in repr(weak) and "e-0" in repr(weak) and "e-0" in weak.plot().axes[1].get_title()
+    assert np.allclose(weak.to_dict()["values"], weak.values, rtol=1e-3, atol=0)
+
+
+def test_rounding_noise_stays_pale_and_a_finding_does_not(results):
+    result = results["occlusion"][0]
+    noise = replace(result, values=result.values / np.abs(result.values).max() * 1e-6)
+
+    def strongest(one, **options):
+        ax = figure(1)[1][0]
+        draw_map(ax, one, **options)
+        return max(patch.get_alpha() for patch in ax.patches)
+
+    assert strongest(noise) < 0.01 and strongest(result) == strongest(noise, largest=1e-6) == pytest.approx(0.85)
+    assert strongest(replace(noise, unit="share")) == pytest.approx(0.85), "the floor is in nats"
 
 
 def test_figures_do_not_pile_up_in_pyplot(results):
@@ -71,7 +104,9 @@ def test_the_slider_is_named_and_each_frame_described():
     found = tags(Scrubber([("a", small_png(), "first")], "Layer", "Try it.").to_html())
     slider = next(attrs for tag, attrs in found if tag == "input")
     label = next(attrs for tag, attrs in found if tag == "label")
-    assert slider["type"] == "range" and label["for"] == slider["id"]
+    assert slider["type"] == "range" and "for" not in label
+    page = Scrubber([("a", small_png(), "first")], "Layer", "Try it.").to_html()
+    assert re.search(r"<label>Layer <input [^>]*></label>", page), "the label holds the slider, so it names it"
     assert all(attrs["alt"] for tag, attrs in found if tag == "img")
     assert any(tag == "output" and attrs["aria-live"] == "polite" for tag, attrs in found)
 
@@ -82,11 +117,10 @@ def test_text_of_users_cannot_break_out_of_the_page():
     assert sum(tag == "script" for tag, _ in found) == 1
 
 
-def test_two_figures_on_one_page_do_not_share_ids():
+def test_two_figures_on_one_page_do_not_share_ids_even_if_they_are_the_same():
     one = Scrubber([("a", small_png(), "x")], "Layer", "Try.").to_html()
-    two = Scrubber([("a", small_png("blue"), "x")], "Layer", "Try.").to_html()
-    ids = [attrs["id"] for text in (one, two) for _, attrs in tags(text) if "id" in attrs]
-    assert len(ids) == len(set(ids))
+    ids = [attrs["id"] for _, attrs in tags(one + one) if "id" in attrs]
+    assert len(ids) == len(set(ids)) and "getElementById" not in one
 
 
 def test_nothing_is_asked_for_from_outside():
@@ -106,9 +140,10 @@ def test_every_state_of_the_live_sliders_draws_without_widgets(mllm):
         assert draw(mllm, "logit-lens", kind, 1).axes
 
 
-def test_the_live_sliders_redraw_when_moved(mllm):
-    from mini_lib.show.live import what_if
-    box = what_if(mllm)
-    seed, kind, method = box.children[0].children
+def test_the_live_sliders_redraw_when_moved(monkeypatch):
+    from mini_lib.show import live
+    drawn = []
+    monkeypatch.setattr(live, "draw", lambda mllm, *state: drawn.append(state) or figure(1)[0])
+    seed, kind, method = live.what_if(None).children[0].children
     kind.value, method.value, seed.value = "shape", "logit-lens", 3
-    assert box.children[1] is not None and (seed.value, kind.value, method.value) == (3, "shape", "logit-lens")
+    assert drawn == [("occlusion", "color", 0), ("occlusion", "shape", 0), ("logit-lens", "shape", 0), ("logit-lens", "shape", 3)]

@@ -25,9 +25,11 @@ def test_the_stored_card_meets_what_tiny_promises(kind, least):
 
 
 def test_a_fresh_and_smaller_card_agrees_with_the_stored_one(mllm):
-    mllm.batch_size = 256
-    fresh = card.measure(mllm, 150, seed=77)
-    mllm.batch_size = 64
+    before, mllm.batch_size = mllm.batch_size, 256
+    try:
+        fresh = card.measure(mllm, 150, seed=77)
+    finally:
+        mllm.batch_size = before
     for kind, row in fresh["kinds"].items():
         stored = STORED["kinds"][kind]["accuracy"]
         spread = 4 * np.sqrt(max(stored * (1 - stored), 0.01) / 150)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mini_lib import world
 from mini_lib.world.questions import MARGIN, NUMBERS, PLURALS
+from mini_lib.world.scenes import COVER
 
 SINGULAR = {**dict(zip(PLURALS, world.SHAPES)), **{s: s for s in world.SHAPES}}
 
@@ -69,6 +70,13 @@ def test_twins_never_make_objects_overlap(samples):
     assert (world.object_masks(samples.twins).sum(1) <= 1).all()
 
 
+def test_the_second_object_in_a_count_twin_keeps_clear_of_the_first_one_wherever_that_lies():
+    samples = world.sample(2000, kinds=("count",), objects=(1, 1))
+    masks = world.object_masks(samples.twins)
+    assert (samples.twins.count == 2).sum() > 100
+    assert (masks.sum(1) <= 1).all() and not masks[..., [0, -1], :].any() and not masks[..., [0, -1]].any()
+
+
 def test_the_same_seed_gives_the_same_samples_and_another_seed_others():
     one, same, other = world.sample(20, 3), world.sample(20, 3), world.sample(20, 4)
     assert np.array_equal(one.pictures, same.pictures) and list(one.questions.text) == list(same.questions.text)
@@ -89,19 +97,29 @@ def test_masks_are_exact():
     assert not (edge & ~grown).any()
 
 
-def test_objects_never_overlap_and_stay_inside():
-    masks = world.object_masks(world.sample_scenes(300, 1))
-    assert (masks.sum(1) <= 1).all()
+def test_objects_keep_apart_but_for_a_rare_corner_and_stay_inside():
+    masks = world.object_masks(world.sample_scenes(3000, 1))
+    shared = (masks.sum(1) > 1).sum((1, 2))      # pixels in two masks: a square's corner may reach over its circle
+    assert (shared > 0).mean() < 0.002 and shared.max() <= 2
     assert not masks[:, :, [0, -1]].any() and not masks[..., [0, -1]].any()
 
 
-def test_truth_patches_hold_the_asked_object_and_no_other():
+def test_truth_patches_hold_the_asked_object_and_not_merely_another():
     samples = world.sample(100, 2, kinds=("color",))
     masks = world.object_masks(samples.scenes)
+    foreign = 0
     for i in range(len(samples)):
         slot = int(np.flatnonzero(samples.questions.objects[i])[0])
-        cover = world.patch_cover(masks[i, slot])
-        assert np.array_equal(samples.patches[i], cover >= 0.1) and samples.patches[i].any()
+        own, others = world.patch_cover(masks[i, slot]), world.patch_cover(np.delete(masks[i], slot, 0)).max(0)
+        assert samples.patches[i].any() and (own[samples.patches[i]] >= COVER).all()
+        only_others = (others > COVER) & (own < COVER)
+        assert not (samples.patches[i] & only_others).any()
+        foreign += only_others.sum()
+    assert foreign > 500, "the pictures have to hold other objects for this to mean anything"
+
+
+def test_a_kind_named_twice_counts_once():
+    assert list(world.sample(4, 0, ("color", "color")).questions.text) == list(world.sample(4, 0, ("color",)).questions.text)
 
 
 def test_words_that_matter_are_the_ones_that_name_what_is_asked(samples):

@@ -35,34 +35,35 @@ PAPER = "Neo et al. 2024, arXiv:2410.07149"
 
 def lens_identity(mllm, prompt) -> list[Identity]:
     """The lens at the last layer and position is the model's own next-word distribution."""
-    chance = lens(mllm, prompt, [points(mllm)[-1]], torch.tensor([len(prompt.tokens.text) - 1]))[0, 0]
-    error = (chance - mllm.logits(prompt.inputs)[0, -1].softmax(-1).cpu()).abs().max()
-    return [Identity("the lens at the last layer is the model's answer", float(error), 1e-4)]
+    last = points(mllm)[-1]
+    with record(mllm, last) as seen:
+        logits = mllm.logits(prompt.inputs)
+    error = (read(mllm, seen[last][0, -1:]) - logits[0].softmax(-1).cpu()).abs().max()
+    return [Identity("the lens at the last layer is the model's answer", float(error), mllm.slack / 10)]
 
 
-@method("logit-lens", node="model/token/visual-token", paper=PAPER, cost="one forward pass; no backward pass",
-        identity=lens_identity)
+@method("logit-lens", node="model/token/visual-token", paper=PAPER,
+        cost="one forward pass, once the answer is known; no backward pass", identity=lens_identity)
 def logit_lens(mllm, prompt, token: str | None = None) -> LensGrid:
     """The words that each image token would say, layer by layer.
 
     token: the word to follow; by itself the first word of the model's answer.
     Returns a LensGrid of (layers + 1, rows, columns): the stream before block 0, then after each block.
     """
-    word = token or mllm.tokenizer.decode([mllm.target(prompt).ids[0]]).strip()
-    layers, (rows, columns) = points(mllm), prompt.tokens.grid
-    chance = lens(mllm, prompt, layers, prompt.tokens.image)                        # (layers, patches, V)
-    best, index = chance.max(-1)
-    names = np.array([mllm.tokenizer.decode([i]).strip() for i in index.flatten().tolist()], object)
-    shape = (len(layers), rows, columns)
-    return LensGrid(names.reshape(shape), best.reshape(shape).numpy(), chance[..., mllm.token(word)].reshape(shape).numpy(),
-                    layers, prompt.picture, prompt.tokens.boxes, prompt.question, word, "logit lens", {"forward_passes": 1})
-
-
-def lens(mllm, prompt, layers: list[str], positions: torch.Tensor) -> torch.Tensor:
-    """Next-word probabilities read at some positions of some points: (layers, positions, V), on the CPU."""
+    target, before = mllm.target(prompt, token), mllm.passes
+    wanted, layers = target.ids[target.first], points(mllm)
     with record(mllm, *layers) as seen:
         mllm.logits(prompt.inputs)
-    return torch.stack([read(mllm, seen[layer][0, positions]) for layer in layers])
+    best, index, chance = [], [], []
+    for layer in layers:                                        # a layer at a time: (patches, V) is large on large models
+        probabilities = read(mllm, seen[layer][0, prompt.tokens.image])             # (patches, V)
+        top = probabilities.max(-1)
+        best, index, chance = [*best, top.values], [*index, top.indices], [*chance, probabilities[:, wanted]]
+    names = [mllm.tokenizer.decode([i]).strip() for i in torch.cat(index).tolist()]
+    shape = (len(layers), *prompt.tokens.grid)
+    return LensGrid(np.array(names, object).reshape(shape), torch.cat(best).reshape(shape).numpy(),
+                    torch.cat(chance).reshape(shape).numpy(), layers, prompt.picture, prompt.tokens.boxes, prompt.question,
+                    mllm.tokenizer.decode([wanted]).strip(), "logit lens", {"forward_passes": mllm.passes - before})
 
 
 def read(mllm, hidden: torch.Tensor) -> torch.Tensor:
@@ -80,22 +81,21 @@ def ablation_identity(mllm, prompt) -> list[Identity]:
         copied = mllm.score(prompt, target)
     plain = mllm.score(prompt, target)
     none = effects(mllm, prompt, target, np.zeros((1, len(prompt.tokens.image)), bool))[0]
-    return [Identity("replacing each token by itself changes nothing", float((copied - plain).abs().max()), 1e-5),
-            Identity("ablating no token changes nothing", abs(float(none)), 1e-4)]
+    return [Identity("replacing each token by itself changes nothing", float((copied - plain).abs().max()), mllm.slack),
+            Identity("ablating no token changes nothing", abs(float(none)), mllm.slack)]
 
 
 @method("token-ablation", node="model/token/visual-token", paper=PAPER,
-        cost="one forward pass an image token, and one more; no backward pass", identity=ablation_identity)
+        cost="one forward pass an image token and two more, once the answer is known; no backward pass", identity=ablation_identity)
 def token_ablation(mllm, prompt, token: str | None = None) -> PatchMap:
     """How much of the answer goes when one image token is replaced by the mean token.
 
     token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns) in nats.
     """
-    target = mllm.target(prompt, token)
-    count = len(prompt.tokens.image)
-    values = effects(mllm, prompt, target, np.eye(count, dtype=bool)).reshape(prompt.tokens.grid)
+    target, before = mllm.target(prompt, token), mllm.passes
+    values = effects(mllm, prompt, target, np.eye(len(prompt.tokens.image), dtype=bool)).reshape(prompt.tokens.grid)
     return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
-                    "token ablation", {"forward_passes": count + 1})
+                    "token ablation", {"forward_passes": mllm.passes - before})
 
 
 def effects(mllm, prompt, target, sets: np.ndarray) -> np.ndarray:
@@ -118,7 +118,7 @@ def effects(mllm, prompt, target, sets: np.ndarray) -> np.ndarray:
         with edit(mllm, {"embed": lambda x, batch=batch: batch.to(x)}):
             out.append(mllm.score_inputs(repeat_text(inputs, len(chosen)), target))
     scores = torch.cat(out).numpy()
-    if not abs(scores[0] - full) < 1e-2:
+    if not abs(scores[0] - full) <= mllm.slack:
         raise Refusal(f"{mllm.name}: with no token replaced the answer still changed by {scores[0] - full:.2g} nats, so its "
                       "positions depend on the picture's inputs; token ablation would be wrong here.")
-    return full - scores[1:]
+    return scores[0] - scores[1:]

@@ -1,5 +1,7 @@
 """Logit lens and token ablation: exact where they must be, right where the world knows, and known errors are caught."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from mini_lib import hooks, world
 from mini_lib.evaluate import interval, redrawn
 from mini_lib.model.token import visual_token
-from mini_lib.model.token.visual_token import effects, lens, logit_lens, token_ablation
+from mini_lib.model.token.visual_token import effects, logit_lens, read
 from mini_lib.registry import find
 
 
@@ -44,10 +46,13 @@ def test_reading_without_the_norm_is_caught(mllm, prompt, monkeypatch):
 
 
 def test_the_lens_gives_distributions_of_the_right_shape(model, prompt):
-    chance = lens(model, prompt, hooks.points(model), prompt.tokens.image)
-    assert chance.shape == (len(model.parts.blocks) + 1, 64, len(model.tokenizer))
-    assert torch.allclose(chance.sum(-1), torch.ones(chance.shape[:2]), atol=1e-5)
+    with hooks.record(model, "block.3") as seen:
+        model.logits(prompt.inputs)
+    chance = read(model, seen["block.3"][0, prompt.tokens.image])
+    assert chance.shape == (64, len(model.tokenizer)) and torch.allclose(chance.sum(-1), torch.ones(64), atol=1e-5)
     result = logit_lens(model, prompt, "red")
+    assert np.allclose(result.chance[4].ravel(), chance.max(-1).values, atol=1e-6)
+    assert np.allclose(result.word_chance[4].ravel(), chance[:, model.tokens("red")[0]], atol=1e-6)
     assert result.words.shape == result.chance.shape == result.word_chance.shape == (7, 8, 8)
     assert (result.word_chance <= result.chance + 1e-6).all()
 
@@ -58,55 +63,63 @@ def test_effects_in_a_batch_are_those_of_one_set_at_a_time(model, prompt):
     image = prompt.tokens.image
     plain = float(model.score(prompt, target)[0])
     for size in (2, 64):
-        model.batch_size = size
-        batched = effects(model, prompt, target, sets)
+        batched = effects(replace(model, batch_size=size), prompt, target, sets)
         for chosen, drop in zip(sets, batched):
-            def replace(x, chosen=chosen):
+            def averaged(x, chosen=chosen):
                 x = x.clone()
                 x[:, image[chosen]] = x[:, image].mean(1, keepdim=True)
                 return x
-            with hooks.edit(model, {"embed": replace}):
+            with hooks.edit(model, {"embed": averaged}):
                 assert plain - float(model.score(prompt, target)[0]) == pytest.approx(float(drop), abs=1e-3)
-    model.batch_size = 64
 
 
-def test_ablating_all_image_tokens_leaves_nothing_of_where(mllm):
-    """With every image token equal to the mean, moving the picture's content about changes nothing."""
+def test_with_all_image_tokens_alike_it_no_longer_matters_where_anything_lies(mllm):
+    """All tokens become the mean: moving two of them about before that changes nothing after it."""
     sample = world.sample(1, 5, kinds=("color",))[0]
     prompt = mllm.prompt(sample.picture, sample.question)
-    target = mllm.target(prompt)
+    target, image = mllm.target(prompt), prompt.tokens.image
+
+    def mean(x, order):
+        x = x.clone()
+        x[:, image] = x[:, image[order]].mean(1, keepdim=True)
+        return x
+    scores = []
+    for order in (torch.arange(64), torch.randperm(64)):
+        with hooks.edit(mllm, {"embed": lambda x, order=order: mean(x, order)}):
+            scores.append(float(mllm.score(prompt, target)[0]))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     everything = effects(mllm, prompt, target, np.ones((1, 64), bool))[0]
-    single = token_ablation(mllm, prompt).values.max()
-    assert everything > single > 0
+    assert float(mllm.score(prompt, target)[0]) - scores[0] == pytest.approx(float(everything), abs=1e-3)
 
 
 @pytest.fixture(scope="module")
 def readings(mllm):
-    """Share of patches whose likeliest last-layer word is an attribute of the object there, per picture."""
-    samples = world.sample(60, 41, kinds=("color",), objects=(1, 4))
+    """Share of tokens whose last-layer word is a colour or shape of the picture's objects, on ground and on objects."""
+    samples, control = world.sample(60, 41, kinds=("color",), objects=(2, 4)), redrawn(mllm, 0)
     shape, color = world.patch_labels(samples.scenes)
-    control = redrawn(mllm, 0)
-    on, off, shuffled, random_model = [], [], [], []
+    out = {name: [] for name in ("ground", "ground, other picture", "ground, random model", "objects", "objects, other picture")}
+
+    def there(i):
+        return [*np.array(world.SHAPES)[shape[i][shape[i] >= 0]], *np.array(world.COLORS)[color[i][color[i] >= 0]]]
     for i, sample in enumerate(samples):
         prompt = mllm.prompt(sample.picture, sample.question)
-        words, other = logit_lens(mllm, prompt).words[-1], logit_lens(control, prompt, "red").words[-1]
-        thing = shape[i] >= 0
-
-        def share(words, j):
-            names = (words == np.array([*world.SHAPES, ""])[shape[j]]) | (words == np.array([*world.COLORS, ""])[color[j]])
-            return names[shape[j] >= 0].mean()
-        on.append(share(words, i))
-        shuffled.append(share(words, (i + 1) % len(samples)))
-        random_model.append(share(other, i))
-        off.append(np.isin(words[~thing], [*world.COLORS, *world.SHAPES]).mean())
-    return {name: np.array(values) for name, values in
-            {"on": on, "shuffled": shuffled, "random model": random_model, "off": off}.items()}
+        words = logit_lens(mllm, prompt).words[-1].astype(str)
+        noise = logit_lens(control, prompt, "red").words[-1].astype(str)
+        for name, where in (("ground", shape[i] < 0), ("objects", shape[i] >= 0)):
+            out[name].append(np.isin(words[where], there(i)).mean())
+            out[f"{name}, other picture"].append(np.isin(words[where], there(i - 1)).mean())
+        out["ground, random model"].append(np.isin(noise[shape[i] < 0], there(i)).mean())
+    return {name: interval(values) for name, values in out.items()}
 
 
-def test_the_lens_names_objects_at_their_own_patches_more_than_the_controls(readings):
-    own = interval(readings["on"])
-    for control in ("shuffled", "random model"):
-        assert own[1] > interval(readings[control])[2], (control, own, interval(readings[control]))
+def test_the_lens_reads_the_pictures_objects_on_the_ground_far_more_than_the_controls(readings):
+    for control in ("ground, other picture", "ground, random model"):
+        assert readings["ground"][1] > readings[control][2] + 0.2, readings
+
+
+def test_the_objects_own_tokens_do_not_name_them_and_the_chapter_says_so(readings):
+    """A finding about `tiny`, not a wish: what is readable lies elsewhere than what is used."""
+    assert readings["objects"][2] < readings["ground"][1] - 0.3, readings
 
 
 def test_ablating_the_objects_tokens_costs_more_than_as_many_random_ones(mllm):
