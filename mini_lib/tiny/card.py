@@ -130,6 +130,9 @@ def page(card: dict, recipe: dict, log: list[dict]) -> str:
     tower, decoder, lessons = recipe["tower"], recipe["decoder"], recipe["lessons"]
     captions, several, absent = card["captions"], card["several"], card["no_such_object"]
     common = ", ".join(f"{word or '(nothing)'} {share:.1%}" for word, share in absent["answers"].items())
+    chance = [kind for kind, row in card["kinds"].items() if row["low"] <= row["always_the_commonest"]]
+    unlearnt = (f"\n**Not learnt:** {', '.join(chance)}. Its interval holds what the commonest answer scores, so nothing in this "
+                "book rests on it.\n" if chance else "")
     rows = "\n".join(line(kind, row) for kind, row in card["kinds"].items())
     return f"""# `tiny`: the model card
 
@@ -156,7 +159,7 @@ processor = AutoProcessor.from_pretrained("mini_lib/tiny/weights")
 {rows}
 
 A dash means that no such question exists: a relation needs two objects.
-
+{unlearnt}
 **Captions** ("describe the picture .") name exactly the objects of the picture in {captions['exact']['accuracy']:.1%} ({captions['exact']['low']:.1%} to {captions['exact']['high']:.1%}) of {captions['exact']['n']:,} pictures.
 Of the objects named, {captions['precision']['accuracy']:.1%} are there; of those there, {captions['recall']['accuracy']:.1%} are named.
 By number of objects: {", ".join(f"{n}: {row['accuracy']:.1%}" for n, row in captions['by_objects'].items())}.
