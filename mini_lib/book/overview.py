@@ -17,7 +17,7 @@ def draw():
     mllm = load(device="cpu")
     sample = world.sample(40, 7, kinds=("color",), objects=(4, 4))[26]
     prompt = mllm.prompt(sample.picture, sample.question)
-    fig, (left, middle, right) = figure(3, 3.7, 4.5)
+    fig, (left, middle, right) = figure(3, 3.7)
     left.imshow(sample.picture)
     left.set_title(f"{sample.question}\n{mllm.answer(prompt)}", fontsize=11, color=INK)
     draw_map(middle, find("occlusion").explain(mllm, prompt), sample.mask)

@@ -51,6 +51,19 @@ class Callouts(SphinxTransform):
                                                 classes=[kind, "callout"]))
 
 
+class HideDescriptions(SphinxTransform):
+    """A cell's `# alt: …` line is for the picture's alternative text; on the page it would only be a long comment."""
+
+    default_priority = 211
+
+    def apply(self, **kwargs) -> None:
+        for code in self.document.findall(nodes.literal_block):
+            lines = code.astext().split("\n")
+            kept = "\n".join(line for line in lines if not line.startswith("# alt: "))
+            if len(kept) < len(code.astext()):
+                code.rawsource, code.children = kept, [nodes.Text(kept)]
+
+
 def add_provenance(app: Sphinx, doctree: nodes.document) -> None:
     """Close a chapter with a line on the run that made its outputs."""
     path, folder = Path(app.env.doc2path(app.env.docname)), Path(app.srcdir)
@@ -91,6 +104,7 @@ FOLD = re.compile(r'(<a class="[^"]*reference[^>]*>\s*([^<]*?)\s*</a>\s*<details
 
 def setup(app: Sphinx) -> dict:
     app.add_transform(Callouts)
+    app.add_transform(HideDescriptions)
     app.connect("config-inited", lambda app, config: config.templates_path.append(str(TEMPLATES)))
     app.connect("doctree-read", add_provenance)
     app.connect("html-page-context", name_toggles, priority=900)      # after the theme has set its function

@@ -1,4 +1,4 @@
-"""Intervals for means over samples."""
+"""Means over samples with their intervals, as numbers and as text."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def interval(values, draws: int = 4000, seed: int = 0, level: float = 0.95) -> t
     means = np.concatenate([values[rng.integers(len(values), size=(draws // 20, len(values)))].mean(1) for _ in range(20)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def say(values, form: str = ".0%") -> str:
+    """The mean, its 95 % interval and n as text: "83% (72% to 91%, n = 60)". form: how each number is written."""
+    texts = [format(number, form) for number in interval(values)]
+    # "-0.0" is a rounding error with a sign, and the sign differs between processors.
+    mean, low, high = (text if text.strip("+-0.%") else text.lstrip("-") for text in texts)
+    return f"{mean} ({low} to {high}, n = {len(values)})"

@@ -16,9 +16,9 @@ FAINT = 0.05                # nats: see `draw_map`
 CARD = "#ffffff"            # figures keep a white card, so that they read the same on a dark page
 
 
-def figure(columns: int, width: float = 3.2, height: float = 3.5):
-    """A Figure with `columns` empty picture axes in one row."""
-    fig = Figure(figsize=(width * columns, height), facecolor=CARD, layout="constrained")
+def figure(columns: int, width: float = 3.2):
+    """A Figure with `columns` square picture axes in one row, with room for titles of two lines; width in inches."""
+    fig = Figure(figsize=(width * columns, width + 0.65), facecolor=CARD, layout="constrained")
     axes = fig.subplots(1, columns, squeeze=False)[0]
     for ax in axes:
         ax.set_axis_off()
@@ -60,7 +60,7 @@ def draw_map(ax, result, truth: np.ndarray | None = None, largest: float | None 
 def lens_grid(result, layer: int = -1) -> Figure:
     """The picture, and beside it each patch's likeliest word at one layer, darker where it is surer."""
     layer %= len(result.layers)
-    fig, (left, right) = figure(2, 4.2, 4.5)
+    fig, (left, right) = figure(2, 4.2)
     left.imshow(result.picture)
     title(left, f"{result.question}\n{result.target}")
     draw_words(right, result, layer)

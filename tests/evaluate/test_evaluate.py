@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mini_lib.evaluate import chance, interval, mass, pointing, random_map, redrawn
+from mini_lib.evaluate import chance, interval, mass, pointing, random_map, redrawn, say
 
 TRUTH = np.zeros((1, 4, 4), bool)
 TRUTH[0, 1, 1:3] = True                                  # 2 of 16 patches
@@ -72,3 +72,8 @@ def test_redrawn_weights_keep_the_shape_and_forget_the_answers(mllm):
     right = [np.mean(np.array(m.answers(samples.pictures, samples.questions.text, 3)) == samples.questions.answer)
              for m in (mllm, control)]
     assert right[0] > 0.9 and right[1] < 0.35
+
+
+def test_an_interval_is_said_with_its_n():
+    assert say(np.ones(100)) == "100% (96% to 100%, n = 100)" and say([1.0, 1.0, 1.0, 3.0], ".1f").startswith("1.5 (1.0 to ")
+    assert say([-1e-7, -2e-7], ".1f") == "0.0 (0.0 to 0.0, n = 2)"
