@@ -73,6 +73,10 @@ def load_questions(slug: str, path=None) -> list[dict]:
             raise ValueError(f"{slug}: {question['ask']!r} needs exactly one option with `right: true`")
         if not all(option.get("why") for option in options):
             raise ValueError(f"{slug}: {question['ask']!r} has an option without `why`")
+        # Unquoted, `577.` is the number 577.0 and `no` is False.
+        unquoted = [value for option in options for value in option.values() if not isinstance(value, (str, bool))]
+        if unquoted or any(isinstance(option["text"], bool) for option in options):
+            raise ValueError(f"{slug}: {question['ask']!r} has an option that YAML reads as a number or as yes/no; quote it")
     return everything[slug]
 
 

@@ -98,3 +98,11 @@ def test_importing_the_book_is_light():
     program = "import sys, mini_lib.book; print([m for m in ('torch', 'nbformat', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], cwd=book.root(), capture_output=True,
                           text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("text", ["577.", "no"])
+def test_an_answer_that_yaml_reads_as_something_else_is_refused(tmp_path, text):
+    path = tmp_path / "questions.yaml"
+    path.write_text(f"x:\n  - ask: How many?\n    options:\n      - {{text: {text}, right: true, why: so}}\n")
+    with pytest.raises(ValueError, match="quote it"):
+        cards.load_questions("x", path)
