@@ -74,7 +74,7 @@ class LensGrid:
     def __repr__(self) -> str:
         layer, row, column = np.unravel_index(self.word_chance.argmax(), self.word_chance.shape)
         return (f"LensGrid({self.method}, {len(self.layers)} layers of {self.words.shape[1]} x {self.words.shape[2]} patches; "
-                f"{self.target!r} is likeliest at {self.layers[layer]}, row {row + 1}, column {column + 1}: "
+                f"the probability of {self.target!r} is highest at {self.layers[layer]}, row {row + 1}, column {column + 1}: "
                 f"{self.word_chance.max():.3g})")
 
     def plot(self, layer: int = -1):

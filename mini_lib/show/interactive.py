@@ -104,5 +104,5 @@ def lens_grid(result) -> Scrubber:
         said = sorted({str(w) for w in result.words[k].ravel()})
         frames.append((f"{layer}", static.png(static.lens_grid(result, k)),
                        f"Likeliest word of each patch at {layer}; words that occur: {', '.join(said[:12])}."))
-    return Scrubber(frames, "Layer", "Move the slider from the first layer to the last and watch the words appear.",
+    return Scrubber(frames, "Layer", "Move the slider through the layers, from before the first block to after the last, and watch the words appear.",
                     start=len(frames) - 1)

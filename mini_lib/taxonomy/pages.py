@@ -17,7 +17,7 @@ from textwrap import fill
 from .load import DATA, Node, Taxonomy, load
 
 CONFIRMATION = {
-    "confirmed": "A public source names this node.",
+    "confirmed": "A source outside this project names this node; where that is E3 alone, it has no lasting public address.",
     "confirmed-substance": "A public source shows the content of this node. Its exact name in the survey was not seen.",
     "likely": "We recall this node, and a public source supports it indirectly. Its name or place may differ in "
               "the survey.",
@@ -41,7 +41,7 @@ STATUS = {
     "draft": "Its wording and place may still change. Its id will not.",
     "deprecated": "It is retired. Its id and this page stay.",
 }
-NO_CLAIM = ("The body of the survey was not readable when this version was made. "
+NO_CLAIM = ("We had not read the body of the survey when this version was made. "
             "So no page here says that the survey files a work under a node.")
 
 

@@ -183,8 +183,10 @@ Its commonest answers: {common}.
 | vocabulary | {card['vocabulary']} tokens, one a word |
 
 The recipe is `mini_lib/tiny/config.yaml`; `mini-lib train` runs it.
-The tower learns first, {recipe['tower_first']['steps']} steps on dense labels of each patch.
+The tower learns first, {recipe['tower_first']['steps']} steps on dense labels of each patch: shape, colour, column and row.
 Then the whole model learns {lessons[-1]['until']:,} steps of {recipe['pictures']} pictures, each with one caption and {recipe['questions']} questions.
+The dense labels stay in the loss with weight {recipe['dense_weight']}: its patches are taught to hold what they show, unlike those of a model trained on text alone.
+Questions about an object's place are trained too, and not scored here.
 It took {log[-1]['seconds'] / 60:.0f} minutes on two CPU cores that also had other work to do.
 
 ![Share of right answers in training against the step, one line for each kind of question.](images/training.png)

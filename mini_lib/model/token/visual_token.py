@@ -1,10 +1,10 @@
 """Visual tokens: read them as words (logit lens), and take them away (token ablation).
 
-Logit lens. What would the model say at image token p if it had to stop after layer l?
+Logit lens. What would the model say at image token p if it had to stop after l blocks?
 
     L_l(p) = softmax( W_U norm( h_l(p) ) )
 
-h_l(p): (d,) residual stream at position p after block l.  norm: the model's final norm.  W_U: (V, d) unembedding.
+h_l(p): (d,) residual stream at position p after l blocks; h_0 enters the first one ("embed").  norm: the model's final norm.  W_U: (V, d) unembedding.
 At the last layer, at the last position, this is the model's own answer.
 
 Token ablation. Replace a set S of image tokens by the picture's mean token before the first block, and ask again:
@@ -16,7 +16,8 @@ where the language model reads the evidence, not where it lies in the picture.
 
 Sources: nostalgebraist 2020, "interpreting GPT: the logit lens"; both on image tokens: Neo et al. 2024,
 arXiv:2410.07149, sections 3 and 4.
-Misleads when a token's words are a side effect that nothing reads, and when a mean token is itself out of distribution.
+Misleads when a token's words are a side effect that nothing reads, when several tokens say the same (ablating one then
+costs nothing), and when a mean token is itself out of distribution.
 """
 
 from __future__ import annotations
