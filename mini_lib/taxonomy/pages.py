@@ -209,7 +209,7 @@ def render_index(taxonomy: Taxonomy, site: dict) -> str:
     blocks = [
         "# Taxonomy",
         f"Version {taxonomy.version}, {taxonomy.released}. {len(taxonomy.nodes)} nodes: "
-        f"{len(taxonomy.nodes) - ours} after Figure {markdown(taxonomy.figure)} of the survey "
+        f"{len(taxonomy.nodes) - ours} meant to follow Figure {markdown(taxonomy.figure)} of the survey "
         f"[arXiv:{taxonomy.arxiv}](https://arxiv.org/abs/{taxonomy.arxiv}), {ours} added by us. "
         f"{runnable} have a chapter to run. Each id is permanent.",
         NO_CLAIM,
