@@ -98,7 +98,7 @@ def execute(notebook, path: Path, folder: Path) -> list[str]:
             return KernelSpec(**get_kernel_dict())
 
     client = NotebookClient(notebook, km=AsyncKernelManager(kernel_spec_manager=ThisPython()), timeout=CELL_SECONDS,
-                            record_timing=False, store_widget_state=False,
+                            record_timing=False, store_widget_state=False, coalesce_streams=True,
                             resources={"metadata": {"path": str(path.parent)}})
     probe = nbformat.v4.new_code_cell(IMPORTED)
     notebook.cells.append(probe)
