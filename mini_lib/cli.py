@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="explain the answer to a question about a picture")
     explain.add_argument("picture", metavar="IMAGE", help="a picture, or a folder written by `mini-lib world sample`")
     explain.add_argument("question", nargs="?", metavar="QUESTION")
-    explain.add_argument("--model", help="Hugging Face id or folder; tiny by itself")
+    explain.add_argument("--model", help="Hugging Face id, folder or tiny-seed1, -twin, -random; tiny by itself")
+    explain.add_argument("--checkpoint", type=int, metavar="N", help="an earlier state of tiny, counted from 1")
     explain.add_argument("--method", default="occlusion", metavar="SLUG", help="a method or a node; see `mini-lib methods`")
     explain.add_argument("--token", metavar="WORD", help="explain this word instead of the whole answer")
     explain.add_argument("--device", help="cuda, cpu …; the GPU when there is one")
@@ -59,12 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--n", type=int, default=10)
     sample.add_argument("--out", required=True, metavar="DIR")
-    sample.add_argument("--kinds", nargs="+", metavar="KIND", help="color shape count exist relation; all by themselves")
+    sample.add_argument("--kinds", nargs="+", metavar="KIND", help="color shape count exist relation (these by themselves) size digit")
     sample.set_defaults(run=_world_sample)
 
     train = commands.add_parser("train", help="train tiny from nothing, or go on with a run")
     train.add_argument("--out", default="runs/tiny", metavar="DIR")
     train.add_argument("--config", metavar="FILE", help="another recipe")
+    train.add_argument("--seed", type=int, help="another seed than the recipe's")
+    train.add_argument("--twin", action="store_true", help="with every planted dose at 0")
+    train.add_argument("--ship", metavar="NAME", help="take the finished run into the package as tiny, tiny-seed1 or tiny-twin")
     train.add_argument("--device")
     train.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
     train.set_defaults(run=_train)
@@ -73,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--samples", type=int, default=2000)
     card.add_argument("--seed", type=int, default=1)
     card.add_argument("--model")
+    card.add_argument("--checkpoint", type=int, metavar="N")
     card.add_argument("--json", action="store_true")
     card.add_argument("--write", action="store_true", help="store the card and its page in the book")
     card.set_defaults(run=_card)
@@ -90,7 +95,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")   # what --device-map takes besides a device
 
 
-def _load(model: str | None, device: str | None = None, dtype: str | None = None, device_map: str | None = None):
+def _load(model: str | None, device: str | None = None, dtype: str | None = None, device_map: str | None = None,
+          checkpoint: int | None = None):
     if dtype not in (None, *DTYPES):
         raise Refusal(f"--dtype {dtype!r}: give {', '.join(DTYPES[:-1])} or {DTYPES[-1]}.")
     _check_device("--device", device)
@@ -102,7 +108,7 @@ def _load(model: str | None, device: str | None = None, dtype: str | None = None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        return load(model, device=device, dtype=dtype, device_map=device_map)
+        return load(model, checkpoint=checkpoint, device=device, dtype=dtype, device_map=device_map)
     except ImportError as error:     # a package that only some models or options need
         raise Refusal(f"A package is missing: {_first_line(error)}") from None
 
@@ -153,7 +159,7 @@ def _explain(args) -> int:
         raise Refusal("The question is missing: mini-lib explain IMAGE \"QUESTION\".")
     from .pictures import open_picture
     picture, notes = open_picture(args.picture)
-    mllm = _load(args.model, args.device, args.dtype, args.device_map)
+    mllm = _load(args.model, args.device, args.dtype, args.device_map, args.checkpoint)
     prompt = mllm.prompt(picture, args.question)
     for note in (*notes, *prompt.notes):
         print(f"note: {note}")
@@ -177,7 +183,8 @@ def _explain_folder(args, method, folder: Path) -> int:
     if args.token is not None:
         raise Refusal(f"--token {args.token!r}: a folder's pictures have different answers; give one picture, or leave --token out.")
     _check_truth(folder / "truth.jsonl")
-    scores = score_folder(_load(args.model, args.device, args.dtype, args.device_map), method, folder)
+    mllm = _load(args.model, args.device, args.dtype, args.device_map, args.checkpoint)
+    scores = score_folder(mllm, method, folder)
     right = scores["answers"]
     print(f"answers right: {right['mean']:.1%} ({right['low']:.1%} to {right['high']:.1%}), n = {right['n']}")
     print("peak of the map on an object that the answer rests on:")
@@ -232,9 +239,10 @@ def _world_sample(args) -> int:
     from .refusal import nearest
     kinds = tuple(dict.fromkeys(args.kinds or world.KINDS))
     _check_seed(args.seed)
+    known = (*world.KINDS, *world.MORE_KINDS)
     for kind in kinds:
-        if kind not in world.KINDS:
-            raise Refusal(f"There is no kind of question {kind!r}{nearest(kind, world.KINDS)}")
+        if kind not in known:
+            raise Refusal(f"There is no kind of question {kind!r}{nearest(kind, known)}")
     if args.n < 1:
         raise Refusal(f"--n {args.n}: ask for at least one sample.")
     if Path(args.out).exists() and not Path(args.out).is_dir():
@@ -246,37 +254,49 @@ def _world_sample(args) -> int:
 
 def _train(args) -> int:
     from .tiny.build import CONFIG
-    from .tiny.train import train
+    from .tiny.train import recipe, train
     _check_device("--device", args.device)
+    if args.seed is not None:
+        _check_seed(args.seed)
     try:
-        folder = train(args.out, args.config or CONFIG, args.device, args.minutes)
+        config = recipe(args.seed, planted=not args.twin, path=args.config or CONFIG)
+        folder = train(args.out, config, args.device, args.minutes)
     except FileNotFoundError as error:
         raise Refusal(f"There is no recipe {error.filename!r}.") from None
     except ValueError as error:
         raise Refusal(str(error)) from None
     print(f"the model is in {folder}")
+    if args.ship:
+        from .tiny import store
+        print(f"shipped as {args.ship} in {store.ship(args.out, args.ship)}")
     return 0
 
 
 def _card(args) -> int:
     from .tiny import card as cards
+    from .tiny import store
     if args.samples < 1:
         raise Refusal(f"--samples {args.samples}: measure at least one question per kind.")
     _check_seed(args.seed)
-    mllm = _load(args.model)
-    mllm.batch_size = 256
-    card = cards.measure(mllm, args.samples, args.seed)
+    tiny = args.model in (None, "tiny") and args.checkpoint is None
+    if args.write and not tiny:
+        raise Refusal("--write stores the card of tiny itself; leave --model and --checkpoint out.")
+    mllm = _load(args.model, checkpoint=args.checkpoint)
+    twin = _load("tiny-twin") if tiny and "tiny-twin" in store.names() else None
+    for one in (mllm, twin):
+        if one is not None:
+            one.batch_size = 256
+    card = cards.measure(mllm, args.samples, args.seed, twin)
     if args.json:
         print(json.dumps(card, indent=1))
     else:
-        for kind, row in card["kinds"].items():
-            print(f"{kind:10} {row['accuracy']:.1%} ({row['low']:.1%} to {row['high']:.1%}), n = {row['n']}")
-        exact = card["captions"]["exact"]
-        print(f"{'caption':10} {exact['accuracy']:.1%} ({exact['low']:.1%} to {exact['high']:.1%}) exact, n = {exact['n']}")
+        for name, row in cards.flat(card):
+            print(f"{name:52} {row['accuracy']:6.1%}  ({row['low']:.1%} to {row['high']:.1%})  n = {row['n']}")
     if args.write:
         from .book import root
+        from .tiny import page
         from .tiny.build import read_config
-        cards.write(card, read_config(), root())
+        page.write(card, read_config(), root())
     return 0
 
 

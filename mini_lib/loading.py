@@ -1,7 +1,8 @@
 """Load a model and verify it.
 
-`load()` gives `tiny`; `load("llava-hf/llava-1.5-7b-hf")` or a local folder gives that model. Before a handle is
-returned it has to pass four identities; a model that fails one is refused, because every explanation would be wrong.
+`load()` gives `tiny`, `load("tiny-seed1")` a sibling of it, and `load("llava-hf/llava-1.5-7b-hf")` or a local folder
+that model. Before a handle is returned it has to pass four identities; a model that fails one is refused, because
+every explanation would be wrong.
 """
 
 from __future__ import annotations
@@ -10,26 +11,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from . import hooks
 from .mllm import MLLM
 from .parts import find_parts
 from .refusal import Refusal
-from .tiny import WEIGHTS
+from .tiny import store
 
 
-def load(model: str | Path | None = None, *, device: str | None = None, dtype=None, device_map=None,
-         check: bool = True, **kwargs) -> MLLM:
-    """Load a multimodal LLM: `tiny` by itself, a local folder, or a Hugging Face id.
+def load(model: str | Path | None = None, *, checkpoint: int | None = None, device: str | None = None, dtype=None,
+         device_map=None, check: bool = True, **kwargs) -> MLLM:
+    """Load a multimodal LLM: `tiny` by itself, another shipped one by its name, a local folder, or a Hugging Face id.
 
+    checkpoint: number of an earlier state of `tiny`, from 1; `tiny.store.checkpoints()` gives their training steps.
     device: "cuda", "cpu", …; by itself the GPU when there is one.  dtype, device_map and further keywords go to
-    transformers' `from_pretrained`.  check: run the identities below; costs six forward passes.
-    Raises Refusal for a folder that is no model, a model that takes no pictures, or one that fails an identity.
+    transformers' `from_pretrained`; shipped models are float32 by themselves, others as they were stored.
+    check: run the identities below; costs six forward passes.
+    Raises Refusal for an unknown name or checkpoint, a shipped file that is lost or changed, a folder that is no
+    model, a model that takes no pictures, or one that fails an identity.
     """
-    source = str(model or WEIGHTS)
-    name = "tiny" if model is None else Path(source).name if Path(source).is_dir() else source
+    shipped, state = store.find(model or "tiny"), None
+    if shipped is None and checkpoint is not None:
+        raise Refusal(f"checkpoint={checkpoint!r} goes with tiny, which has 1 to {len(store.checkpoints())}; "
+                      f"{str(model)!r} has none.")
+    if shipped is None:
+        source = str(model)
+        name = Path(source).name if Path(source).is_dir() else source
+    else:
+        source, dtype = str(store.WEIGHTS), dtype or torch.float32
+        name = shipped if checkpoint is None else f"{shipped}, checkpoint {checkpoint}"
+        state = store.weights(shipped, checkpoint)
     if Path(source).exists() and not (Path(source) / "config.json").exists():
         raise Refusal(f"{source!r} is not a model: it holds no config.json; give a folder written by save_pretrained.")
     if not Path(source).exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
@@ -42,7 +56,7 @@ def load(model: str | Path | None = None, *, device: str | None = None, dtype=No
         raise Refusal(f"{name} is a {config.model_type!r} model, which takes no pictures; give a multimodal one.")
     try:
         processor = AutoProcessor.from_pretrained(source)
-        network = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype or "auto", device_map=device_map, **kwargs)
+        network = _network(source, config, state, dtype=dtype or "auto", device_map=device_map, **kwargs)
     except (OSError, ValueError, ImportError) as error:
         raise Refusal(f"{source!r} cannot be loaded: {_first_line(error)}") from None
     if device_map is None and not getattr(network, "is_quantized", False):      # quantised weights are where they must be
@@ -61,6 +75,18 @@ def load(model: str | Path | None = None, *, device: str | None = None, dtype=No
     else:
         hooks.install(network)
     return mllm
+
+
+def _network(source: str, config, state: dict | None, **kwargs):
+    """The model of a folder or id; with `state`, other weights of the same architecture."""
+    if state is None:
+        return AutoModelForImageTextToText.from_pretrained(source, **kwargs)
+    # The model's own class, because the Auto classes take no weights without a folder; and its `from_pretrained`,
+    # because that turns the tensors' names in a file into the module's, and takes every keyword.
+    architecture = getattr(transformers, config.architectures[0])
+    network = architecture.from_pretrained(None, config=config, state_dict=state, **kwargs)
+    network.generation_config = GenerationConfig.from_pretrained(source)
+    return network
 
 
 def _first_line(error: Exception) -> str:

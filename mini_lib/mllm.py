@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -17,9 +19,10 @@ from .tokens import TokenMap, map_tokens
 
 @dataclass(frozen=True)
 class Prompt:
-    """A picture and a question, ready to run.
+    """A picture (or several) and a question, ready to run.
 
-    inputs: what the model takes, a batch of one.  tokens: the token map.  notes: what was done to the picture.
+    picture: the first one that the question is about.  inputs: what the model takes, a batch of one.
+    tokens: the token map.  notes: what was done to the pictures.  pictures: all of them in order, those of shots too.
     """
 
     picture: Image.Image
@@ -27,9 +30,13 @@ class Prompt:
     inputs: dict
     tokens: TokenMap
     notes: tuple[str, ...] = ()
+    pictures: tuple[Image.Image, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Prompt({self.question!r}, {self.picture.width} x {self.picture.height} picture, {self.tokens!r})"
+        shown = f"{self.picture.width} x {self.picture.height} picture"
+        if len(self.pictures) > 1:
+            shown = f"{len(self.pictures)} pictures"
+        return f"Prompt({self.question!r}, {shown}, {self.tokens!r})"
 
 
 @dataclass(frozen=True)
@@ -74,35 +81,40 @@ class MLLM:
         """How far two log-probabilities that should be equal may drift apart in this model's dtype, in nats."""
         return 1e-3 if self.model.dtype == torch.float32 else 0.3
 
-    def prompt(self, picture, question: str) -> Prompt:
-        """Put a picture and a question into the model's own chat form.
+    def prompt(self, picture, question: str, shots: Sequence = ()) -> Prompt:
+        """Put a picture, or several, and a question into the model's own chat form.
 
-        picture: a path, a PIL image or an array (H, W, 3) uint8.  Raises Refusal for a bad picture, no question, or a
-        question with words the model does not know.
+        picture: a path, a PIL image or an array (H, W, 3) uint8; or several, all before the question: a list of these
+        or an array (K, H, W, 3).  shots: solved examples (picture, question, answer) that come first, as a
+        conversation.  Raises Refusal for a bad picture or shot, no question, words the model does not know, or more
+        tokens than it takes.
         """
-        question = self._checked(question)
-        picture, notes = open_picture(picture)
-        inputs = self._inputs([_message(picture, question)])
-        tokens = map_tokens(inputs, self.tokenizer, self.model.config, question, picture.size,
+        turns, pictures, notes = self._conversation(picture, question, shots)
+        *shown, asked = turns[-1]["content"]
+        inputs = self._inputs([turns])
+        tokens = map_tokens(inputs, self.tokenizer, self.model.config, asked["text"], [p.size for p in pictures],
                             self.processor.image_processor)
-        return Prompt(picture, question, inputs, tokens, tuple(notes))
+        return Prompt(shown[0]["image"], asked["text"], inputs, tokens, tuple(notes), tuple(pictures))
 
     def answer(self, prompt: Prompt, most: int = 48) -> str:
         """The model's greedy answer as text, at most `most` tokens."""
         return self.tokenizer.decode(self._generate(prompt.inputs, most)[0], skip_special_tokens=True).strip()
 
-    def answers(self, pictures, questions, most: int = 48) -> list[str]:
+    def answers(self, pictures, questions, most: int = 48, shots=None, begin=None) -> list[str]:
         """Greedy answers to many questions at once, `batch_size` at a time.
 
-        Raises Refusal as `prompt` does, and when there are not as many pictures as questions.
+        pictures, shots: for each question what `prompt` takes.  begin: for each question the words that its answer is
+        made to begin with ("" for none), put right behind the chat form; what comes after them is returned.
+        Raises Refusal as `prompt` does, and when there is not one of each for every question.
         """
-        if len(pictures) != len(questions):
-            raise Refusal(f"{len(pictures)} pictures for {len(questions)} questions; give one picture for each.")
-        out = []
+        for what, given in (("pictures", pictures), ("lists of shots", shots), ("beginnings", begin)):
+            if given is not None and len(given) != len(questions):
+                raise Refusal(f"{len(given)} {what} for {len(questions)} questions; give one for each.")
+        out, shots = [], [()] * len(questions) if shots is None else shots
         for at in range(0, len(questions), self.batch_size):
             rows = slice(at, at + self.batch_size)
-            inputs = self._inputs([_message(open_picture(picture)[0], self._checked(question))
-                                   for picture, question in zip(pictures[rows], questions[rows])])
+            turns = [self._conversation(*row)[0] for row in zip(pictures[rows], questions[rows], shots[rows])]
+            inputs = self._inputs(turns, None if begin is None else begin[rows])
             out += self.tokenizer.batch_decode(self._generate(inputs, most), skip_special_tokens=True)
         return [text.strip() for text in out]
 
@@ -157,10 +169,14 @@ class MLLM:
 
         pictures: the same question is asked of each; the prompt's own picture when left out.  A generator is read one
         batch at a time, so memory stays flat.  Cost: one forward pass a picture, `batch_size` at a time.
+        Raises Refusal when `pictures` should take the place of several.
         """
         inputs = self.forced(prompt, target)
         if pictures is None:
             return self.score_inputs(inputs, target)
+        if len(prompt.pictures) > 1:
+            raise Refusal(f"score(pictures=) puts others in the place of one picture; this prompt has "
+                          f"{len(prompt.pictures)}: make a prompt with the pictures that you want scored.")
         parts, pictures = [], iter(pictures)
         while chunk := list(islice(pictures, self.batch_size)):
             vision = self._move(self.processor.image_processor(images=chunk, return_tensors="pt"))
@@ -175,10 +191,37 @@ class MLLM:
         wanted = torch.tensor(target.ids[target.first:], device=logprobs.device)
         return logprobs.gather(-1, wanted.expand(len(logprobs), -1)[..., None])[..., 0].sum(-1).cpu()
 
-    def _inputs(self, messages: list) -> dict:
-        return self._move(self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-            processor_kwargs={"padding": True}))
+    def _conversation(self, picture, question, shots) -> tuple[list[dict], list[Image.Image], list[str]]:
+        """What the chat template takes, the question last; all its pictures in order; notes on them."""
+        turns, pictures, notes = [], [], []
+        for shown, asked, said in [*map(_triple, shots or ()), (picture, question, None)]:
+            asked, opened = self._checked(asked), [open_picture(one) for one in _each(shown)]
+            turns.append(_turn("user", asked, [one for one, _ in opened]))
+            if said is not None:
+                turns.append(_turn("assistant", self._known(said, "The answer of a shot")))
+            pictures += [one for one, _ in opened]
+            notes += [note for _, about in opened for note in about]
+        return turns, pictures, notes
+
+    def _inputs(self, conversations: list, begin=None) -> dict:
+        chat = partial(self.processor.apply_chat_template, conversations, add_generation_prompt=True)
+        if begin is None:
+            inputs = chat(tokenize=True, return_dict=True, return_tensors="pt", processor_kwargs={"padding": True})
+        else:
+            begin = [self._known(str(words or ""), "The beginning of an answer") for words in begin]
+            texts = [text + words for text, words in zip(chat(tokenize=False), begin)]
+            images = [[part["image"] for turn in turns for part in turn["content"] if part["type"] == "image"]
+                      for turns in conversations]
+            # As `apply_chat_template` does it: a form that writes the first token itself must not get a second one.
+            first = self.tokenizer.bos_token
+            twice = {"add_special_tokens": False} if first and texts[0].startswith(first) else {}
+            inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **twice)
+        length = inputs["input_ids"].shape[1]
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if most and length > most:
+            raise Refusal(f"The prompt is {length} tokens long and {self.name} takes {most}; "
+                          "give fewer pictures, shots or words.")
+        return self._move(inputs)
 
     def _generate(self, inputs: dict, most: int) -> torch.Tensor:
         """(B, up to `most`) ids after the prompt. Plain greedy: a model's stored sampling habits are switched off."""
@@ -189,15 +232,19 @@ class MLLM:
     def _checked(self, question) -> str:
         if not question or not str(question).strip():
             raise Refusal("The question is empty; ask something, such as \"what color is the star ?\".")
-        question = str(question).strip()
-        marks = [mark for mark in self.tokenizer.all_special_tokens if mark and mark in question]
+        return self._known(str(question).strip(), "The question")
+
+    def _known(self, text: str, what: str) -> str:
+        """The text as it is; raises Refusal for a mark of the model in it, or a word that the model does not know."""
+        marks = [mark for mark in self.tokenizer.all_special_tokens if mark and mark in text]
         if marks:
-            raise Refusal(f"The question contains {marks[0]!r}, which has a meaning of its own to {self.name}; leave it out.")
+            raise Refusal(f"{what} contains {marks[0]!r}, which has a meaning of its own to {self.name}; "
+                          "leave it out.")
         unknown = self.tokenizer.unk_token_id
-        strange = [word for word in question.split() if unknown is not None and unknown in self._encode(word)]
+        strange = [word for word in text.split() if unknown is not None and unknown in self._encode(word)]
         if strange:
             raise Refusal(f"{self.name} does not know {strange[0]!r}{nearest(strange[0].lower(), self._words())}")
-        return question
+        return text
 
     def _words(self) -> list[str]:
         return sorted(word for word in self.tokenizer.get_vocab() if word.isalnum())
@@ -211,8 +258,23 @@ class MLLM:
                 if isinstance(v, torch.Tensor)}
 
 
-def _message(picture: Image.Image, question: str) -> list[dict]:
-    return [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+def _turn(role: str, text: str, pictures=()) -> dict:
+    return {"role": role, "content": [*({"type": "image", "image": picture} for picture in pictures),
+                                      {"type": "text", "text": text}]}
+
+
+def _each(picture) -> list:
+    """One picture or several, as a list."""
+    several = isinstance(picture, (list, tuple)) or isinstance(picture, np.ndarray) and picture.ndim == 4
+    if several and not len(picture):
+        raise Refusal("There is no picture in the list; give at least one.")
+    return list(picture) if several else [picture]
+
+
+def _triple(shot) -> tuple:
+    if not isinstance(shot, (list, tuple)) or len(shot) != 3 or not str(shot[2] or "").strip():
+        raise Refusal("Each shot has to be (picture, question, answer); give a list of such triples.")
+    return shot[0], shot[1], str(shot[2]).strip()
 
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")   # inputs with one value per token

@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 from .refusal import Refusal, nearest
 
@@ -54,10 +55,19 @@ def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable):
 
     node: slug of the taxonomy node.  paper: author, year, arXiv id.  cost: forward and backward passes, in words.
     identity: `identity(mllm, prompt) -> list[Identity]`, what must hold exactly on any model.
+    The method raises Refusal for a prompt of several pictures: its map would have one grid for all of them.
     """
     def register(function):
-        _METHODS[slug] = Method(slug, node, paper, cost, function, identity)
-        return function
+        @wraps(function)
+        def explain(mllm, prompt, *args, **kwargs):
+            pictures = getattr(prompt, "pictures", ())           # a toy prompt, as tests make them, may not say
+            if len(pictures) > 1:
+                raise Refusal(f"{slug} explains one picture; this prompt has {len(pictures)}: "
+                              "ask about one, without shots.")
+            return function(mllm, prompt, *args, **kwargs)
+
+        _METHODS[slug] = Method(slug, node, paper, cost, explain, identity)
+        return explain
     return register
 
 

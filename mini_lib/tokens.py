@@ -1,4 +1,4 @@
-"""The token map: which positions are which patches of the picture, and which are the question's words."""
+"""The token map: which positions are which patches of which picture, and which are the question's words."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TokenMap:
     """Where everything sits in one prompt of length `T`.
 
     text: the `T` tokens as strings.
-    image: (P,) positions of the image tokens, in reading order of the grid.
-    grid: (rows, columns) of the patches, rows * columns = P.
-    boxes: (P, 4) left, top, right, bottom of each patch in pixels of the given picture.
+    image: (P,) positions of the image tokens, in reading order of the grid; one picture after the other.
+    grid: (rows, columns) of one picture's patches; P = rows * columns * number of pictures.
+    boxes: (P, 4) left, top, right, bottom of each patch in pixels of its own picture.
     words: for each word of the question, the positions of its tokens.
     """
 
@@ -28,8 +28,17 @@ class TokenMap:
     words: list[tuple[str, list[int]]]
 
     def __repr__(self) -> str:
-        return (f"TokenMap({len(self.text)} tokens: {len(self.image)} image tokens on a {self.grid[0]} x {self.grid[1]} "
-                f"grid at {int(self.image[0])}–{int(self.image[-1])}, question {' '.join(w for w, _ in self.words)!r})")
+        images = self.images
+        count = f"{len(images)} pictures of " if len(images) > 1 else ""
+        places = ", ".join(f"{int(image[0])}–{int(image[-1])}" for image in images)
+        question = " ".join(word for word, _ in self.words)
+        return (f"TokenMap({len(self.text)} tokens: {count}{len(images[0])} image tokens on a {self.grid[0]} x "
+                f"{self.grid[1]} grid at {places}, question {question!r})")
+
+    @property
+    def images(self) -> tuple[torch.Tensor, ...]:
+        """Positions of each picture's tokens, (rows * columns,) a picture, in the order of the prompt."""
+        return self.image.split(self.grid[0] * self.grid[1])
 
     @property
     def question(self) -> list[int]:
@@ -37,10 +46,12 @@ class TokenMap:
         return [position for _, positions in self.words for position in positions]
 
 
-def map_tokens(inputs: dict, tokenizer, config, question: str, size: tuple[int, int], image_processor) -> TokenMap:
+def map_tokens(inputs: dict, tokenizer, config, question: str, sizes: list[tuple[int, int]],
+               image_processor) -> TokenMap:
     """Build the map for one prompt.
 
-    inputs: what the model takes, a batch of one.  config: the model's.  size: (width, height) of the picture as given.
+    inputs: what the model takes, a batch of one.  config: the model's.  question: the last one of the prompt.
+    sizes: (width, height) of each picture as given.
     Raises Refusal when the prompt holds no image token, or when the model's grid is not one that is known.
     """
     ids = inputs["input_ids"][0]
@@ -48,14 +59,16 @@ def map_tokens(inputs: dict, tokenizer, config, question: str, size: tuple[int, 
     image = torch.nonzero(ids == image_token).flatten().cpu()
     if len(image) == 0:
         raise Refusal("The prompt holds no image token, so the model would not look at the picture.")
-    side = round(len(image) ** 0.5)
+    each, rest = divmod(len(image), len(sizes))
+    side = round(each ** 0.5)
     # A square number of tokens is no proof of a square grid: 16 x 9 patches are 144 as well.
-    if "image_grid_thw" in inputs or len(image) not in _square_grids(config):
-        raise Refusal(f"This model turned the picture into {len(image)} tokens on a grid that is not one fixed square; "
+    if "image_grid_thw" in inputs or rest or each not in _square_grids(config):
+        shown = "the picture" if len(sizes) == 1 else f"{len(sizes)} pictures"
+        raise Refusal(f"This model turned {shown} into {len(image)} tokens on a grid that is not one fixed square; "
                       "so far fixed square grids (LLaVA-1.5, PaliGemma, Gemma 3) can be mapped to patches.")
     text = [tokenizer.decode([i]) for i in ids.tolist()]
-    return TokenMap(text, image, (side, side), _boxes(side, size, image_processor),
-                    _words(text, int(image[-1]) + 1, question))
+    boxes = np.concatenate([_boxes(side, size, image_processor) for size in sizes])
+    return TokenMap(text, image, (side, side), boxes, _words(text, int(image[-1]) + 1, question))
 
 
 def _square_grids(config) -> set[int]:

@@ -37,6 +37,11 @@ def test_explain_answers_explains_and_says_what_it_measured(capsys, picture, met
     assert f"tiny answers: {ANSWER}" in out and kind in out and "measured: " in out and "forward pass" in out
 
 
+def test_a_checkpoint_of_tiny_is_explained_under_its_own_name(capsys, picture):
+    assert main(["explain", picture, QUESTION, "--method", "logit-lens", "--checkpoint", "1"]) == 0
+    assert "tiny, checkpoint 1 answers: " in capsys.readouterr().out
+
+
 def test_explain_writes_png_json_and_html(capsys, picture, tmp_path):
     for suffix in ("png", "json", "html"):
         assert main(["explain", picture, QUESTION, "--out", str(tmp_path / f"map.{suffix}")]) == 0
@@ -105,6 +110,8 @@ def test_an_unusual_picture_is_converted_with_a_note(capsys, tmp_path, mode):
     ([QUESTION, "--method", "model/token/visual-tokens"], "did you mean 'model/token/visual-token'"),
     ([QUESTION, "--model", "./nowhere/at/all"], "no model folder"),
     ([QUESTION, "--model", "."], "no config.json"),
+    ([QUESTION, "--model", "tiny-sed1"], "did you mean 'tiny"),
+    ([QUESTION, "--checkpoint", "0"], "tiny has checkpoints 1 to"),
     ([QUESTION, "--out", "map.bmp"], ".png or .json or .html"),
     ([QUESTION, "--out", "no/such/map.json"], "no folder 'no/such'"),
     ([QUESTION, "--out", "tests", "--method", "oclusion"], ".png or .json or .html"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -20,14 +21,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ..world import COLORS, GRID, PATCH, SHAPES, SIDE
+from ..world import COLORS, GRID, NOUNS, PATCH, SIDE, SIZES
 from ..world.questions import NUMBERS, PLURALS
+from ..world.shots import HELD_OUT, MADE_UP
 
 CONFIG = Path(__file__).with_name("config.yaml")
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-WORDS = (*COLORS, *SHAPES, *PLURALS, *NUMBERS, *(str(i + 1) for i in range(GRID)), "yes", "no",
-         *"what color is the shape object how many objects are there a left of right above below which column row in "
-         "count exists describe picture . , ?".split())
+WORDS = (*COLORS, *NOUNS, *PLURALS, *SIZES, *NUMBERS, *(str(i + 1) for i in range(GRID)), "yes", "no",
+         *"what color is the shape size object objects how many are there a left of right above below which column row in "
+         "count exists describe list compare picture number written have think so frame does appear change way move up down "
+         "comes first second third or high low tone tones highest lowest called . , ?".split(),
+         *MADE_UP, *HELD_OUT)
 
 # Text parts follow one another; nothing stands between the question and the answer.
 CHAT_TEMPLATE = (
@@ -54,7 +58,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", additional_special_tokens=["<image>"], padding_side="left",
-                                   model_max_length=512, model_input_names=["input_ids", "attention_mask"])
+                                   model_max_length=1024, model_input_names=["input_ids", "attention_mask"])
 
 
 def build_processor() -> LlavaProcessor:
@@ -66,6 +70,11 @@ def build_processor() -> LlavaProcessor:
                           chat_template=CHAT_TEMPLATE)
 
 
+def made_up_ids(tokenizer) -> torch.Tensor:
+    """Ids of the made-up words of few-shot episodes."""
+    return torch.tensor(tokenizer.convert_tokens_to_ids([*MADE_UP, *HELD_OUT]))
+
+
 def build_model(config: dict, processor: LlavaProcessor) -> LlavaForConditionalGeneration:
     """The untrained model; the same seed gives the same weights."""
     torch.manual_seed(config["seed"])
@@ -74,9 +83,14 @@ def build_model(config: dict, processor: LlavaProcessor) -> LlavaForConditionalG
                pad_token_id=tokenizer.pad_token_id)
     model = LlavaForConditionalGeneration(LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=SIDE, patch_size=PATCH, **config["tower"]),
-        text_config=LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=False,
+        text_config=LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, tie_word_embeddings=False,
                                 **ids, **config["decoder"]),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=GRID * GRID,
         vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False, **ids))
+    made_up = made_up_ids(tokenizer)
+    vectors = F.normalize(torch.randn(len(made_up), model.config.text_config.hidden_size), dim=-1)
+    with torch.no_grad():                                       # the same coming in and going out; training keeps them
+        model.get_input_embeddings().weight[made_up] = vectors
+        model.get_output_embeddings().weight[made_up] = vectors
     model.generation_config.update(max_new_tokens=48, do_sample=False, **ids)
     return model

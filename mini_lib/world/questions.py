@@ -14,14 +14,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scenes import COLORS, COVER, GRID, MOST, PATCH, SHAPES, SIDE, Scenes, object_masks, patch_cover
+from . import digits as handwriting
+from .scenes import (
+    COLORS,
+    COVER,
+    DIGIT,
+    GRID,
+    MOST,
+    NOUNS,
+    PATCH,
+    RADII,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scenes,
+    object_masks,
+    patch_cover,
+)
 
-KINDS = ("color", "shape", "count", "exist", "relation")   # what a reader asks, and what the card measures
-NUMBERS = ("zero", "one", "two", "three", "four")
-PLURALS = tuple("crosses" if shape == "cross" else shape + "s" for shape in SHAPES)
+KINDS = ("color", "shape", "count", "exist", "relation")   # what a reader asks about shapes
+MORE_KINDS = ("size", "digit")                             # asked less often; "digit" needs a scene with one digit
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PLURALS = tuple("crosses" if noun == "cross" else noun + "s" for noun in NOUNS)
 DIRECTIONS = (("left", "of"), ("right", "of"), ("above",), ("below",))
 MARGIN = 6.0   # pixels between two centres before "left of" is asked about: no answer hangs on a rounding
-CAPTION = "describe the picture ."
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ def _questions(kind, text, answer, valid, objects, words, asked) -> Questions:
 def _color(scenes, rng, short):
     k, valid = _pick(_unique(scenes.shape, scenes.present), rng)
     rows = np.arange(len(scenes))
-    noun = [SHAPES[i] for i in scenes.shape[rows, k]]
+    noun = [NOUNS[i] for i in scenes.shape[rows, k]]
     text = [f"color is the {w}" if short else f"what color is the {w} ?" for w in noun]
     return _questions("color", text, [COLORS[i] for i in scenes.color[rows, k]], valid, _one_hot(k),
                       [(0, 3) if short else (1, 4)] * len(text), np.stack([k, k], 1))
@@ -87,7 +103,7 @@ def _shape(scenes, rng, short):
     rows = np.arange(len(scenes))
     noun = [COLORS[i] for i in scenes.color[rows, k]]
     text = [f"shape is the {w}" if short else f"what shape is the {w} object ?" for w in noun]
-    return _questions("shape", text, [SHAPES[i] for i in scenes.shape[rows, k]], valid, _one_hot(k),
+    return _questions("shape", text, [NOUNS[i] for i in scenes.shape[rows, k]], valid, _one_hot(k),
                       [(0, 3) if short else (1, 4)] * len(text), np.stack([k, k], 1))
 
 
@@ -118,7 +134,7 @@ def _exist(scenes, rng, short):
     color = np.where((change == 1) | (change == 3), (color + rng.integers(1, len(COLORS), n)) % len(COLORS), color)
     shape = np.where((change == 2) | (change == 3), (shape + rng.integers(1, len(SHAPES), n)) % len(SHAPES), shape)
     objects = scenes.present & (scenes.color == color[:, None]) & (scenes.shape == shape[:, None])
-    text = [f"exists {COLORS[c]} {SHAPES[s]}" if short else f"is there a {COLORS[c]} {SHAPES[s]} ?"
+    text = [f"exists {COLORS[c]} {NOUNS[s]}" if short else f"is there a {COLORS[c]} {NOUNS[s]} ?"
             for c, s in zip(color, shape)]
     return _questions("exist", text, np.where(objects.any(1), "yes", "no"), np.ones(n, bool), objects,
                       [(0, 1, 2) if short else (3, 4)] * n, np.stack([color, shape], 1))
@@ -137,25 +153,48 @@ def _relation(scenes, rng, short):
     text, words = [], []
     for a, b, w in zip(scenes.shape[rows, first], scenes.shape[rows, second], way):
         say = " ".join(DIRECTIONS[w])
-        text.append(f"{SHAPES[a]} {say} {SHAPES[b]}" if short else f"is the {SHAPES[a]} {say} the {SHAPES[b]} ?")
+        text.append(f"{NOUNS[a]} {say} {NOUNS[b]}" if short else f"is the {NOUNS[a]} {say} the {NOUNS[b]} ?")
         end = len(text[-1].split())
         words.append((0, 1, end - 1) if short else (2, 3, end - 2))
     return _questions("relation", text, np.where(yes, "yes", "no"), valid, _one_hot(first) | _one_hot(second),
                       words, np.stack([first, second], 1))
 
 
+def _size(scenes, rng, short):
+    """"what size is the star ?": asked only where the object has room to be of the other size, so that a twin exists."""
+    gap = np.hypot(scenes.x[:, :, None] - scenes.x[:, None], scenes.y[:, :, None] - scenes.y[:, None])
+    free = (gap > scenes.radius[:, None] + RADII[1] + 1) | np.eye(MOST, dtype=bool) | ~scenes.present[:, None]
+    inside = (np.minimum(scenes.x, scenes.y) > RADII[1]) & (np.maximum(scenes.x, scenes.y) < SIDE - RADII[1])
+    large = scenes.radius == RADII[1]
+    k, valid = _pick(_unique(scenes.shape, scenes.present) & (large | free.all(2) & inside), rng)
+    rows = np.arange(len(scenes))
+    text = [f"size is the {NOUNS[i]}" if short else f"what size is the {NOUNS[i]} ?" for i in scenes.shape[rows, k]]
+    return _questions("size", text, [SIZES[i] for i in large[rows, k].astype(int)], valid, _one_hot(k),
+                      [(0, 3) if short else (1, 4)] * len(text), np.stack([k, k], 1))
+
+
+def _digit(scenes, rng, short):
+    """"what number is written ?": in scenes with exactly one handwritten digit."""
+    written = scenes.present & (scenes.shape == DIGIT)
+    k = written.argmax(1)
+    return _questions("digit", ["number written" if short else "what number is written ?"] * len(scenes),
+                      [NUMBERS[max(v, 0)] for v in scenes.value[np.arange(len(scenes)), k]], written.sum(1) == 1,
+                      _one_hot(k), [(0, 1) if short else (1, 3)] * len(scenes), np.stack([k, k], 1))
+
+
 def _place(scenes, rng, short):
-    """"which column is the star in ?": a stepping stone for training; not among `KINDS`, and without a twin."""
+    """"which column is the star in ?": a stepping stone for training, in neither list of kinds, and without a twin."""
     k, valid = _pick(_unique(scenes.shape, scenes.present), rng)
     rows, axis = np.arange(len(scenes)), rng.integers(2, size=len(scenes))
     cell = (np.where(axis == 0, scenes.x[rows, k], scenes.y[rows, k]) // PATCH).astype(int).clip(0, GRID - 1)
-    text = [f"{('column', 'row')[a]} is the {SHAPES[s]}" if short else f"which {('column', 'row')[a]} is the {SHAPES[s]} in ?"
+    text = [f"{('column', 'row')[a]} is the {NOUNS[s]}" if short else f"which {('column', 'row')[a]} is the {NOUNS[s]} in ?"
             for a, s in zip(axis, scenes.shape[rows, k])]
     return _questions("place", text, [str(c + 1) for c in cell], valid, _one_hot(k),
                       [(0, 3) if short else (1, 4)] * len(text), np.stack([k, axis], 1))
 
 
-_ASK = {"color": _color, "shape": _shape, "count": _count, "exist": _exist, "relation": _relation, "place": _place}
+_ASK = {"color": _color, "shape": _shape, "count": _count, "exist": _exist, "relation": _relation, "size": _size,
+        "digit": _digit, "place": _place}
 
 
 def ask(scenes: Scenes, kind: str, rng: np.random.Generator | int = 0, short: bool = False) -> Questions:
@@ -170,25 +209,6 @@ def ask(scenes: Scenes, kind: str, rng: np.random.Generator | int = 0, short: bo
     return _ASK[kind](scenes, np.random.default_rng(rng), short)
 
 
-def captions(scenes: Scenes, rng: np.random.Generator | int = 0) -> list[str]:
-    """Describe every scene: objects in random order, each as "a red star" or "a star red".
-
-    Both orders on purpose, and nothing between the two words: the second word can only be said by looking the object up
-    by the first. In reading order, or with filler words between, training stalls.
-    """
-    rng = np.random.default_rng(rng)
-    order, flip = np.argsort(rng.random(scenes.shape.shape), 1), rng.random(scenes.shape.shape) < 0.5
-    texts = []
-    for i in range(len(scenes)):
-        parts = []
-        for k in order[i]:
-            if scenes.present[i, k]:
-                color, shape = COLORS[scenes.color[i, k]], SHAPES[scenes.shape[i, k]]
-                parts.append(f"a {shape} {color}" if flip[i, k] else f"a {color} {shape}")
-        texts.append(" , ".join(parts) + " .")
-    return texts
-
-
 def twin(scenes: Scenes, questions: Questions, rng: np.random.Generator | int = 0) -> tuple[Scenes, np.ndarray]:
     """The counterfactual twins: the smallest edit of each scene that changes the answer, and the new answers.
 
@@ -196,10 +216,11 @@ def twin(scenes: Scenes, questions: Questions, rng: np.random.Generator | int = 
     count: one object starts or stops matching; for "how many objects" the last one goes, or a first one is doubled.
     exist: the matching objects change colour; or, for a no, the object nearest to matching becomes it.
     relation: the two objects trade shape and colour, so that nothing else moves.
+    size: the object takes the other size.  digit: another handwriting, of another number and the same split.
     Raises ValueError for a kind that has no twin.
     """
     rng = np.random.default_rng(rng)
-    unknown = set(questions.kind) - set(KINDS)
+    unknown = set(questions.kind) - {*KINDS, *MORE_KINDS}
     if unknown:
         raise ValueError(f"no twin is defined for questions of kind {', '.join(sorted(unknown))}")
     new = {name: array.copy() for name, array in vars(scenes).items()}
@@ -221,10 +242,21 @@ def twin(scenes: Scenes, questions: Questions, rng: np.random.Generator | int = 
                 near = (scenes.color[i, here] == a).astype(int) + (scenes.shape[i, here] == b)
                 new["color"][i, here[near.argmax()]], new["shape"][i, here[near.argmax()]] = a, b
             answers[i] = "no" if len(match) else "yes"
+        elif kind == "size":
+            new["radius"][i, a] = sum(RADII) - new["radius"][i, a]
+            answers[i] = SIZES[int(new["radius"][i, a] == RADII[1])]
+        elif kind == "digit":
+            values = handwriting.writings()[1]
+            split = slice(None, handwriting.SEEN) if scenes.writing[i, a] < handwriting.SEEN else slice(handwriting.SEEN, None)
+            new["writing"][i, a] = rng.choice(np.arange(len(values))[split][values[split] != scenes.value[i, a]])
+            answers[i] = NUMBERS[values[new["writing"][i, a]]]
         else:
-            for name in ("shape", "color", "shade"):
+            for name in ("shape", "color", "shade", "writing"):
                 new[name][i, [a, b]] = new[name][i, [b, a]]
             answers[i] = "no" if answers[i] == "yes" else "yes"
+    digit = new["shape"] == DIGIT                               # an object that became a digit needs a handwriting
+    new["writing"] = np.where(digit & (new["writing"] < 0), handwriting.draw(digit.size, rng).reshape(digit.shape)
+                              if digit.any() else -1, np.where(digit, new["writing"], -1))
     return Scenes(**new), answers
 
 
@@ -238,7 +270,7 @@ def _recount(new, i, what, value, here, rng) -> int:
     if what == 2:                                               # "how many objects are there ?"
         if len(here) == 1:                                      # nothing may vanish entirely: put in a second one
             k, free = here[0], int(np.flatnonzero(~new["present"][i])[0])
-            for name in ("shape", "color", "radius", "shade"):
+            for name in ("shape", "color", "radius", "shade", "writing"):
                 new[name][i, free] = new[name][i, k]
             edge = new["radius"][i, k] + 1                      # at the far side: nearer, it could overlap an object in the middle
             far = edge if new["x"][i, k] > SIDE / 2 else SIDE - edge

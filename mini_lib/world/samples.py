@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .questions import KINDS, Questions, ask, truth_masks, truth_patches, twin
-from .scenes import COLORS, MOST, SHAPES, Scenes, concatenate, object_masks, render, sample_scenes
+from .scenes import COLORS, MOST, NOUNS, Scenes, concatenate, object_masks, render, sample_scenes
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,17 @@ class Samples:
         return truth_patches(self.scenes, self.questions)
 
 
-def sample(n: int, seed: int = 0, kinds: tuple[str, ...] = KINDS, objects: tuple[int, int] = (1, MOST)) -> Samples:
+def sample(n: int, seed: int = 0, kinds: tuple[str, ...] = KINDS, objects: tuple[int, int] = (1, MOST),
+           unseen: bool = False) -> Samples:
     """Draw `n` samples, the kinds taking turns; the same seed gives the same samples.
 
-    kinds: any of `KINDS`; one named twice counts once.  objects: fewest and most objects in a scene.
+    kinds: any of `KINDS` and `MORE_KINDS`; one named twice counts once.  objects: fewest and most objects in a scene.
+    unseen: handwritten digits come from those that training never shows.
     Raises KeyError for an unknown kind, ValueError for a question that no such scene allows.
     """
     rng, kinds = np.random.default_rng(seed), tuple(dict.fromkeys(kinds))
     want = {kind: len(range(i, n, len(kinds))) for i, kind in enumerate(kinds)}
-    drawn = {kind: _valid(kind, count, rng, objects) for kind, count in want.items()}
+    drawn = {kind: _valid(kind, count, rng, objects, unseen) for kind, count in want.items()}
     turn = np.argsort(np.concatenate([np.arange(i, n, len(kinds)) for i in range(len(kinds))]))   # back into turns
     scenes = concatenate([scenes for scenes, _ in drawn.values()])[turn]
     questions = _stack([questions for _, questions in drawn.values()])[turn]
@@ -100,11 +102,11 @@ def sample(n: int, seed: int = 0, kinds: tuple[str, ...] = KINDS, objects: tuple
     return Samples(scenes, questions, twins, answers)
 
 
-def _valid(kind: str, n: int, rng, objects) -> tuple[Scenes, Questions]:
+def _valid(kind: str, n: int, rng, objects, unseen) -> tuple[Scenes, Questions]:
     """`n` scenes that allow a question of this kind, and the questions."""
     parts, missing = [], n
     for _ in range(1000):
-        scenes = sample_scenes(2 * missing + 8, rng, objects)
+        scenes = sample_scenes(2 * missing + 8, rng, objects, digits=float(kind == "digit"), unseen=unseen)
         questions = ask(scenes, kind, rng)
         rows = np.flatnonzero(questions.valid)[:missing]
         parts.append((scenes[rows], questions[rows]))
@@ -142,7 +144,7 @@ def write(samples: Samples, out: str | Path) -> Path:
                 "picture": f"{name}.png", "twin": f"{name}-twin.png", "mask": f"{name}-mask.png", "kind": one.kind,
                 "question": one.question, "answer": one.answer, "twin_answer": one.twin_answer,
                 "words": list(one.words), "patches": np.argwhere(one.patches).tolist(),
-                "objects": [{"color": COLORS[scenes.color[i, k]], "shape": SHAPES[scenes.shape[i, k]],
+                "objects": [{"color": COLORS[scenes.color[i, k]], "shape": NOUNS[scenes.shape[i, k]],
                              "x": round(float(scenes.x[i, k]), 2), "y": round(float(scenes.y[i, k]), 2),
                              "radius": float(scenes.radius[i, k]), "mask": f"{name}-object-{k}.png",
                              "matters": bool(questions.objects[i, k])} for k in slots]}

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import digits as handwriting
+
 SIDE = 64           # pixels along one side of a picture
 PATCH = 8           # pixels along one side of a patch
 GRID = SIDE // PATCH
@@ -22,19 +24,25 @@ COVER = 0.1         # a patch belongs to an object when at least this share of i
 
 COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-RADII = (7.0, 10.0)  # small, large
+DIGIT = len(SHAPES)             # the "shape" of a handwritten digit
+NOUNS = (*SHAPES, "digit")
+SIZES, RADII = ("small", "large"), (7.0, 10.0)
+TINTS = 10                      # pale grounds besides grey
 
 _RGB = np.array([[212, 38, 38], [245, 130, 30], [242, 205, 40], [48, 158, 62],
                  [42, 182, 192], [38, 80, 205], [126, 58, 170], [238, 112, 172]], np.float32)
+_HUE = 2 * np.pi * (np.arange(TINTS)[:, None] / TINTS - np.arange(3) / 3)
+_PALE = np.concatenate([0.91 + 0.09 * np.cos(_HUE), np.ones((1, 3))]).astype(np.float32)    # last, so -1, is plain grey
 
 
 @dataclass(frozen=True)
 class Scenes:
     """`N` scenes of up to `MOST` objects; arrays of shape (N, MOST) unless said otherwise.
 
-    shape, color: index into `SHAPES`, `COLORS`.  radius, x, y: pixels.
+    shape, color: index into `NOUNS`, `COLORS`.  radius, x, y: pixels.
     shade: brightness factor of the object.  present: whether the slot holds an object.
-    ground: (N,) grey level of the background, 0 to 255.
+    writing: which handwritten digit a digit is, an index into `digits.writings()`; -1 for every other shape.
+    ground: (N,) grey level of the background, 0 to 255.  tint: (N,) which of `TINTS` pale hues it has; -1 for grey.
     """
 
     shape: np.ndarray
@@ -44,7 +52,9 @@ class Scenes:
     y: np.ndarray
     shade: np.ndarray
     present: np.ndarray
+    writing: np.ndarray
     ground: np.ndarray
+    tint: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ground)
@@ -62,6 +72,14 @@ class Scenes:
         """(N,) number of objects."""
         return self.present.sum(1)
 
+    @property
+    def value(self) -> np.ndarray:
+        """(N, MOST) the number that each digit shows, 0 to 9; -1 for every other object."""
+        digit = self.shape == DIGIT
+        if not digit.any():                                       # scikit-learn is not asked
+            return np.full(digit.shape, -1)
+        return np.where(digit, handwriting.writings()[1][self.writing], -1)
+
     def edited(self, **arrays) -> Scenes:
         """A copy with some arrays replaced."""
         return replace(self, **arrays)
@@ -72,12 +90,15 @@ def concatenate(parts: list[Scenes]) -> Scenes:
     return Scenes(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
-def sample_scenes(n: int, rng: np.random.Generator | int = 0, objects: tuple[int, int] = (1, MOST)) -> Scenes:
+def sample_scenes(n: int, rng: np.random.Generator | int = 0, objects: tuple[int, int] = (1, MOST), digits: float = 0,
+                  tinted: float = 0, unseen: bool = False) -> Scenes:
     """Draw `n` scenes whose objects keep apart.
 
     Objects are kept apart as circles of their radius. The corner of a square, cross or star can reach over its circle,
     so in about 4 scenes of 10,000 two objects share one or two pixels.
     n: how many.  rng: a generator or a seed.  objects: fewest and most objects in a scene.
+    digits: share of scenes in which one object is a handwritten digit; unseen: from those that training never shows.
+    tinted: share of scenes on a pale hue instead of grey.
     In four scenes of ten the objects share two colours and two shapes, so that counting
     and binding ("which colour belongs to which shape") cannot be guessed from a list.
     Raises ValueError when `objects` is not within 1 to `MOST`.
@@ -91,7 +112,15 @@ def sample_scenes(n: int, rng: np.random.Generator | int = 0, objects: tuple[int
         scenes, placed = _draw(missing, rng, low, high)
         parts.append(scenes[placed])
         missing -= int(placed.sum())
-    return concatenate(parts) if parts else _draw(0, rng, low, high)[0]
+    scenes = concatenate(parts) if parts else _draw(0, rng, low, high)[0]
+    if digits:
+        rows = np.flatnonzero(rng.random(n) < digits)
+        slots = rng.integers(scenes.count[rows])              # objects fill the first slots
+        scenes.shape[rows, slots] = DIGIT
+        scenes.writing[rows, slots] = handwriting.draw(len(rows), rng, unseen)
+    if tinted:
+        scenes.tint[:] = np.where(rng.random(n) < tinted, rng.integers(TINTS, size=n), -1)
+    return scenes
 
 
 def _draw(n: int, rng, low: int, high: int):
@@ -117,7 +146,7 @@ def _draw(n: int, rng, low: int, high: int):
         x[:, k], y[:, k] = tries[0, np.arange(n), first], tries[1, np.arange(n), first]
         placed &= free.any(1) | (k >= count)
     scenes = Scenes(shape, color, radius, x, y, 0.85 + 0.2 * rng.random((n, MOST)),
-                    np.arange(MOST) < count[:, None], rng.uniform(212, 246, n))
+                    np.arange(MOST) < count[:, None], np.full((n, MOST), -1), rng.uniform(212, 246, n), np.full(n, -1))
     return scenes, placed
 
 
@@ -153,13 +182,19 @@ def _coverage(scenes: Scenes) -> np.ndarray:
         x, y, radius = (array[here].astype(np.float32)[:, None, None] for array in (scenes.x, scenes.y, scenes.radius))
         distance = outline(*np.broadcast_arrays((pixel - x) / radius, (pixel[:, None] - y) / radius))
         soft[here] = np.clip(0.5 - distance * radius, 0, 1)
+    here = scenes.present & (scenes.shape == DIGIT)
+    if here.any():
+        x, y, radius = (array[here].astype(np.float32)[:, None, None] for array in (scenes.x, scenes.y, scenes.radius))
+        soft[here] = handwriting.coverage(scenes.writing[here],
+                                          *np.broadcast_arrays((pixel - x) / radius, (pixel[:, None] - y) / radius))
     return soft
 
 
 def render(scenes: Scenes) -> np.ndarray:
     """Pictures: (N, SIDE, SIDE, 3) uint8."""
     soft = _coverage(scenes)[..., None]                                       # (N, MOST, H, W, 1)
-    picture = np.broadcast_to(scenes.ground[:, None, None, None], (len(scenes), SIDE, SIDE, 3)).astype(np.float32)
+    ground = (scenes.ground[:, None] * _PALE[scenes.tint])[:, None, None]    # grey stays exactly grey
+    picture = np.broadcast_to(ground, (len(scenes), SIDE, SIDE, 3)).astype(np.float32)
     paint = np.clip(_RGB[scenes.color] * scenes.shade[..., None], 0, 255)     # (N, MOST, 3)
     for k in range(MOST):
         picture = picture * (1 - soft[:, k]) + paint[:, k, None, None] * soft[:, k]
@@ -177,13 +212,23 @@ def patch_cover(mask: np.ndarray) -> np.ndarray:
     return blocks.mean((-3, -1))
 
 
-def patch_labels(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
-    """What each patch shows: (N, GRID, GRID) index into `SHAPES` and into `COLORS`, -1 for ground.
+def patch_owners(scenes: Scenes) -> np.ndarray:
+    """Which object each patch shows: (N, GRID, GRID) slot, -1 for ground.
 
-    A patch that two objects touch is labelled by the one that covers more of it.
+    A patch that two objects touch belongs to the one that covers more of it.
     """
     cover = patch_cover(object_masks(scenes))                                 # (N, MOST, GRID, GRID)
-    owner, most = cover.argmax(1), cover.max(1)
+    return np.where(cover.max(1) < COVER, -1, cover.argmax(1))
+
+
+def patch_labels(scenes: Scenes) -> dict[str, np.ndarray]:
+    """What the object on each patch is: (N, GRID, GRID) per attribute, -1 for ground.
+
+    shape, color, size: indices into `NOUNS`, `COLORS`, `SIZES`.  digit: the number shown, -1 also for other shapes.
+    column, row: where the object's centre lies, 0 to `GRID` - 1.
+    """
+    owner = patch_owners(scenes)
+    objects = {"shape": scenes.shape, "color": scenes.color, "size": scenes.radius == RADII[1], "digit": scenes.value,
+               "column": (scenes.x // PATCH).clip(0, GRID - 1), "row": (scenes.y // PATCH).clip(0, GRID - 1)}
     rows = np.arange(len(scenes))[:, None, None]
-    ground = most < COVER
-    return np.where(ground, -1, scenes.shape[rows, owner]), np.where(ground, -1, scenes.color[rows, owner])
+    return {name: np.where(owner < 0, -1, array.astype(int)[rows, owner]) for name, array in objects.items()}

@@ -202,3 +202,162 @@ def test_a_device_that_is_not_there_is_refused():
         pytest.skip("this machine has a GPU")
     with pytest.raises(Refusal, match="cuda"):
         load(device="cuda")
+
+
+@pytest.fixture(scope="module")
+def three():
+    return world.sample(3, 5, kinds=("color",))
+
+
+def test_frames_stand_in_order_before_the_question(mllm, three):
+    frames = [s.picture for s in three]
+    prompt = mllm.prompt(frames, "what color is the star ?")
+    assert [image.tolist() for image in prompt.tokens.images] == [[*range(1 + 64 * k, 65 + 64 * k)] for k in range(3)]
+    assert prompt.tokens.text[193:] == ["what", "color", "is", "the", "star", "?"]
+    assert prompt.tokens.question == [*range(193, 199)]
+    assert prompt.tokens.grid == (8, 8) and prompt.tokens.boxes.shape == (192, 4)
+    assert prompt.pictures == tuple(frames) and prompt.picture is prompt.pictures[0] and "3 pictures" in repr(prompt)
+    pixels = torch.cat([mllm.prompt(f, "is the star red ?").inputs["pixel_values"] for f in frames])
+    assert torch.equal(prompt.inputs["pixel_values"], pixels)
+
+
+def test_a_clip_may_be_a_list_a_tuple_or_an_array(mllm, three):
+    frames = [s.picture for s in three]
+    plain = mllm.logits(mllm.prompt(frames, "is the star red ?").inputs)
+    for clip in (tuple(frames), np.stack([np.asarray(f) for f in frames])):
+        assert torch.equal(mllm.logits(mllm.prompt(clip, "is the star red ?").inputs), plain)
+
+
+def test_a_list_of_one_picture_is_that_picture(mllm, sample):
+    one, same = mllm.prompt(sample.picture, sample.question), mllm.prompt([sample.picture], sample.question)
+    assert all(torch.equal(one.inputs[key], same.inputs[key]) for key in one.inputs)
+    assert repr(one) == repr(same) and len(one.tokens.images) == 1 == len(one.pictures)
+    assert torch.equal(one.tokens.images[0], one.tokens.image)
+
+
+def test_each_picture_arrives_at_its_own_positions(mllm, three):
+    """Change one picture of a prompt: in the stream that enters block 0, its tokens change and no others."""
+    from mini_lib import hooks
+    frames = [s.picture for s in three]
+    shots = [(frames[1], "is there a star ?", "no")]
+
+    def stream(pictures, shots):
+        with hooks.record(mllm, "embed") as seen:
+            prompt = mllm.prompt(pictures, "is the star red ?", shots)
+            mllm.logits(prompt.inputs)
+        return prompt.tokens, seen["embed"][0]
+
+    tokens, plain = stream(frames[:2], shots)
+    others = ((frames[:2], frames[2]), ([frames[2], frames[1]], frames[1]), (frames[::2], frames[1]))
+    for k, (pictures, shown) in enumerate(others):          # the shot's picture, the first one asked about, the second
+        _, changed = stream(pictures, [(shown, *shots[0][1:])])
+        moved = (plain != changed).any(-1).nonzero().flatten().tolist()
+        assert moved and set(moved) <= set(tokens.images[k].tolist())
+
+
+def test_shots_come_first_as_a_conversation(mllm, three):
+    shots = [(s.picture, s.question, s.answer) for s in (three[0], three[1])]
+    prompt = mllm.prompt(three[2].picture, three[2].question, shots)
+    said = mllm.processor.apply_chat_template([
+        *(turn for picture, question, answer in shots for turn in (
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
+            {"role": "assistant", "content": [{"type": "text", "text": answer}]})),
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": three[2].question}]}],
+        add_generation_prompt=True, tokenize=False)
+    wanted = mllm.tokenizer.encode(said.replace("<image>", "<image> " * 64))
+    assert prompt.inputs["input_ids"][0].tolist() == wanted
+    assert len(prompt.tokens.images) == 3 and all((image.diff() == 1).all() for image in prompt.tokens.images)
+    assert prompt.picture == prompt.pictures[2] == three[2].picture and len(prompt.pictures) == 3
+    assert [prompt.tokens.text[p] for p in prompt.tokens.question] == three[2].question.split()
+    assert min(prompt.tokens.question) > int(prompt.tokens.image[-1])
+
+
+def test_batches_of_clips_and_shots_answer_as_one_by_one(mllm):
+    """Rows differ in pictures, shots and words, so all but the longest are padded."""
+    samples = list(world.sample(9, 3))
+    frames = [s.picture for s in samples]
+    pictures = [frames[k] if k % 3 == 0 else frames[k:k + 1 + k % 3] for k in range(9)]
+    questions = [s.question for s in samples]
+    shots = [[(frames[j], questions[j], samples[j].answer) for j in range(k % 4)] or None for k in range(9)]
+    alone = [mllm.answer(mllm.prompt(p, q, s or ())) for p, q, s in zip(pictures, questions, shots)]
+    for size in (2, 64):
+        assert replace(mllm, batch_size=size).answers(pictures, questions, shots=shots) == alone
+    plain = [mllm.answer(mllm.prompt(p, q)) for p, q in zip(pictures, questions)]
+    assert mllm.answers(pictures, questions) == plain
+
+
+def test_what_follows_a_forced_beginning_is_what_forcing_by_hand_gives(mllm):
+    samples = list(world.sample(6, 4))
+    questions = [s.question if k % 2 else "describe the picture ." for k, s in enumerate(samples)]
+    begin = ["a red", "", "a blue star , a", "yes", "a green circle", "two"]
+    given = mllm.answers([s.picture for s in samples], questions, 6, begin=begin)
+    for sample, question, forced, said in zip(samples, questions, begin, given):
+        prompt = mllm.prompt(sample.picture, question)
+        ids = tuple(mllm.tokenizer.encode(forced, add_special_tokens=False))
+        for _ in range(6):                                  # greedy, one pass a word, no cache
+            logits = mllm.logits(mllm.forced(prompt, SimpleNamespace(ids=(*ids, 0))))
+            ids = (*ids, int(logits[0, -1].argmax()))
+            if ids[-1] == mllm.tokenizer.eos_token_id:
+                break
+        wanted = mllm.tokenizer.decode(ids[len(forced.replace(",", " , ").split()):], skip_special_tokens=True)
+        assert said == wanted.strip()
+    assert mllm.answers([s.picture for s in samples], questions, 6, begin=[""] * 6) == mllm.answers(
+        [s.picture for s in samples], questions, 6)
+
+
+def test_a_form_that_writes_the_first_token_itself_gets_no_second_one(mllm, sample):
+    from copy import copy
+    processor = copy(mllm.processor)
+    processor.chat_template = "<s>" + processor.chat_template
+    other = replace(mllm, processor=processor)
+    turns = other._conversation(sample.picture, sample.question, ())[0]
+    plain, begun = other._inputs([turns])["input_ids"][0], other._inputs([turns], ["a red"])["input_ids"][0]
+    assert begun[:-2].tolist() == plain.tolist() and mllm.tokenizer.decode(begun[-2:]) == "a red"
+
+
+@pytest.mark.parametrize("shots, reason", [
+    ([("picture", "is there a star ?")], "picture, question, answer"),
+    (("picture", "is there a star ?", "yes"), "picture, question, answer"),
+    ([("picture", "is there a star ?", " ")], "picture, question, answer"),
+    ([("picture", "is there a star ?", None)], "picture, question, answer"),
+    ([("picture", "", "yes")], "question is empty"),
+    ([("picture", "is there a star ?", "</s>")], "The answer of a shot contains '</s>'"),
+    ([("picture", "is there a star ?", "reddish")], "'reddish'.*'red'"),
+    ([("picture", "is there a stair ?", "yes")], "'stair'.*'star'"),
+])
+def test_a_bad_shot_is_refused(mllm, sample, shots, reason):
+    shots = [tuple(sample.picture if part == "picture" else part for part in shot) if isinstance(shot, tuple) else shot
+             for shot in shots]
+    with pytest.raises(Refusal, match=reason):
+        mllm.prompt(sample.picture, sample.question, shots)
+
+
+def test_no_picture_and_unequal_shots_or_beginnings_are_refused(mllm, sample):
+    with pytest.raises(Refusal, match="no picture in the list"):
+        mllm.prompt([], sample.question)
+    with pytest.raises(Refusal, match="1 lists of shots for 2 questions"):
+        mllm.answers([sample.picture] * 2, [sample.question] * 2, shots=[[]])
+    with pytest.raises(Refusal, match="3 beginnings for 2 questions"):
+        mllm.answers([sample.picture] * 2, [sample.question] * 2, begin=[""] * 3)
+    with pytest.raises(Refusal, match="The beginning of an answer contains '<image>'"):
+        mllm.answers([sample.picture], [sample.question], begin=["<image>"])
+    with pytest.raises(Refusal, match="does not know 'redd'"):
+        mllm.answers([sample.picture], [sample.question], begin=["redd"])
+
+
+def test_more_tokens_than_the_model_takes_are_refused(mllm, sample):
+    most = mllm.model.config.text_config.max_position_embeddings
+    with pytest.raises(Refusal, match=f"takes {most}; give fewer pictures"):
+        mllm.prompt([sample.picture] * (most // 64), sample.question)
+
+
+def test_several_pictures_can_be_scored_but_not_replaced_or_mapped_as_one(mllm, sample, three):
+    from mini_lib.registry import methods
+    prompt = mllm.prompt([s.picture for s in three], sample.question)
+    target = mllm.target(prompt)
+    assert mllm.score(prompt, target).shape == (1,)
+    with pytest.raises(Refusal, match="this prompt has 3"):
+        mllm.score(prompt, target, [sample.picture])
+    for slug, method in methods().items():
+        with pytest.raises(Refusal, match=f"{slug} explains one picture; this prompt has 3"):
+            method.explain(mllm, prompt)

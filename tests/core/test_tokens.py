@@ -39,7 +39,8 @@ def make(ids, pieces, question, size=(8, 8), processor=None, patches=2, **more):
     """A token map of a made-up model with patches x patches image tokens of id 0."""
     config = SimpleNamespace(image_token_id=0, vision_config=SimpleNamespace(image_size=14 * patches, patch_size=14))
     tokenizer = SimpleNamespace(decode=lambda i: pieces[i[0]])
-    return map_tokens({"input_ids": torch.tensor([ids]), **more}, tokenizer, config, question, size, processor)
+    sizes = size if isinstance(size, list) else [size]
+    return map_tokens({"input_ids": torch.tensor([ids]), **more}, tokenizer, config, question, sizes, processor)
 
 
 def test_a_centre_crop_leaves_the_flanks_unmapped():
@@ -54,6 +55,21 @@ def test_each_word_of_the_question_has_its_own_positions(mllm):
     assert [w for w, _ in tokens.words] == ["What", "color", "is", "the", "star?"]
     assert [[tokens.text[p] for p in at] for _, at in tokens.words] == [["what"], ["color"], ["is"], ["the"], ["star", "?"]]
     assert tokens.question == list(range(65, 71))
+
+
+def test_tokens_of_several_pictures_are_told_apart():
+    tokens = make([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2], ["<image>", "a", "hi"], "hi", [(8, 8), (40, 20)])
+    assert [image.tolist() for image in tokens.images] == [[1, 2, 3, 4], [6, 7, 8, 9]]
+    assert tokens.image.tolist() == [1, 2, 3, 4, 6, 7, 8, 9] and tokens.grid == (2, 2)
+    assert tokens.boxes[3].tolist() == [4, 4, 8, 8] and tokens.boxes[7].tolist() == [20, 10, 40, 20]
+    assert "2 pictures of 4 image tokens on a 2 x 2 grid at 1–4, 6–9" in repr(tokens)
+
+
+def test_a_picture_without_its_tokens_is_refused():
+    with pytest.raises(Refusal, match="turned 2 pictures into 4 tokens"):
+        make([0] * 4 + [1], ["<image>", "x"], "x", [(8, 8), (8, 8)])
+    with pytest.raises(Refusal, match="turned 3 pictures into 4 tokens"):
+        make([0] * 4 + [1], ["<image>", "x"], "x", [(8, 8)] * 3)
 
 
 def test_words_split_into_pieces_are_put_together_again():

@@ -11,11 +11,12 @@ from mini_lib import world
 from mini_lib.world.questions import MARGIN, NUMBERS, PLURALS
 from mini_lib.world.scenes import COVER
 
-SINGULAR = {**dict(zip(PLURALS, world.SHAPES)), **{s: s for s in world.SHAPES}}
+SINGULAR = {**dict(zip(PLURALS, world.NOUNS)), **{s: s for s in world.NOUNS}}
 
 
 def objects(scenes, i):
-    return [dict(color=world.COLORS[scenes.color[i, k]], shape=world.SHAPES[scenes.shape[i, k]],
+    return [dict(color=world.COLORS[scenes.color[i, k]], shape=world.NOUNS[scenes.shape[i, k]],
+                 size="large" if scenes.radius[i, k] > 8 else "small", number=int(scenes.value[i, k]),
                  x=scenes.x[i, k], y=scenes.y[i, k], slot=k) for k in range(world.MOST) if scenes.present[i, k]]
 
 
@@ -39,12 +40,18 @@ def oracle(question, things):
         axis, sign = {"left of": ("x", 1), "right of": ("x", -1), "above": ("y", 1), "below": ("y", -1)}[m[2]]
         assert abs(a[axis] - b[axis]) >= MARGIN
         return "yes" if sign * (b[axis] - a[axis]) > 0 else "no"
+    if m := re.fullmatch(r"what size is the (\w+) \?", question):
+        (size,) = [o["size"] for o in things if o["shape"] == m[1]]
+        return size
+    if question == "what number is written ?":
+        (number,) = [o["number"] for o in things if o["shape"] == "digit"]
+        return NUMBERS[number]
     raise AssertionError(f"not a question of Shapeland: {question}")
 
 
 @pytest.fixture(scope="module")
 def samples():
-    return world.sample(500, seed=5)
+    return world.sample(700, seed=5, kinds=(*world.KINDS, *world.MORE_KINDS))
 
 
 def test_every_answer_is_what_a_reader_of_the_scene_would_say(samples):
@@ -123,7 +130,7 @@ def test_a_kind_named_twice_counts_once():
 
 
 def test_words_that_matter_are_the_ones_that_name_what_is_asked(samples):
-    names = {*world.COLORS, *world.SHAPES, *PLURALS, "color", "shape", "how", "many", "objects",
+    names = {*world.COLORS, *world.NOUNS, *PLURALS, "color", "shape", "size", "number", "written", "how", "many", "objects",
              "left", "right", "above", "below"}
     for i in range(len(samples)):
         words = samples.questions.text[i].split()

