@@ -92,8 +92,7 @@ def page(card: dict, recipe: dict, log: list[dict]) -> str:
     tower, decoder, lessons = recipe["tower"], recipe["decoder"], recipe["lessons"]
     kinds = "\n".join(_kind_line(kind, row) for kind, row in card["kinds"].items())
     chance = [kind for kind, row in card["kinds"].items() if row["low"] <= row["always_the_commonest"]]
-    unlearnt = (f"\n**Not learnt:** {', '.join(chance)}. Its interval holds what the commonest answer scores, so nothing in this "
-                "book rests on it.\n" if chance else "")
+    unlearnt = (f"\n**Not learnt:** {', '.join(chance)}: no better than the commonest answer, so nothing in this book rests on it.\n" if chance else "")
     short = "; ".join(f"{task} {share:.1%} (aim {aim:.0%})" for task, share, aim in below_aim(card))
     short = f"**Below what the recipe aims at:** {short}." if short else "Everything reached what the recipe aims at: " + ", ".join(
         f"{group} {aim:.0%}" for group, aim in AIMS.items()) + "."
