@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 from . import lock
+from .sphinx_taxonomy import TaxonomyPages, add_to_head
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -105,7 +106,9 @@ FOLD = re.compile(r'(<a class="[^"]*reference[^>]*>\s*([^<]*?)\s*</a>\s*<details
 def setup(app: Sphinx) -> dict:
     app.add_transform(Callouts)
     app.add_transform(HideDescriptions)
+    app.add_transform(TaxonomyPages)
     app.connect("config-inited", lambda app, config: config.templates_path.append(str(TEMPLATES)))
     app.connect("doctree-read", add_provenance)
     app.connect("html-page-context", name_toggles, priority=900)      # after the theme has set its function
+    app.connect("html-page-context", add_to_head)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,34 +1,90 @@
-"""`mini-lib taxonomy validate | show | pages`.
+"""`mini-lib taxonomy COMMAND`: check the data, look things up, cite, export, compare, lint a manuscript.
 
-Each command is a function from the parsed arguments to the exit code.
+Each command is a function from the parsed arguments to the exit code: 0 when all is well, 1 when something was found that
+must be corrected, 2 when the command could not do its work.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
-from textwrap import fill, indent
 
-from .load import DATA, REPOSITORY, Node, Taxonomy, load
-from .pages import CONFIRMATION, write_pages
-from .validate import check_data, validate
+from .cite import FORMATS, cite
+from .coverage import as_text, coverage
+from .diff import RELEASES, diff, freeze
+from .export import export
+from .lint import lint
+from .load import REPOSITORY, Taxonomy
+from .pages import book_site, write_pages
+from .search import hits
+from .show import describe, describe_hit
+from .validate import check_data, check_work, read_sound, validate
+
+MOST = 10      # hits of a search, and problems quoted when a command cannot go on
 
 
 def add_parser(subparsers) -> None:
     """Add `taxonomy` and its commands to what `argparse.ArgumentParser.add_subparsers` returned."""
-    parser = subparsers.add_parser("taxonomy", help="the taxonomy: check it, look a node up, write its pages")
+    parser = subparsers.add_parser("taxonomy", help="the taxonomy: check it, look a node up, cite it, lint a manuscript")
     commands = parser.add_subparsers(dest="taxonomy_command", required=True, metavar="COMMAND")
 
-    command = _add(commands, "validate", run_validate, "check the data, the ids, the changelog and the pages")
-    command = _add(commands, "show", run_show, "print one node")
-    command.add_argument("query", nargs="+", metavar="ID|SLUG|LABEL", help="such as MX-0008, or visual token")
-    command = _add(commands, "pages", run_pages, "write taxonomy/index.md and taxonomy/nodes/")
+    _add(commands, "validate", run_validate, "check the data, the ids, the changelog, the releases and the pages")
+    command = _add(commands, "check-work", run_check_work, "check one work that you want to propose")
+    command.add_argument("file", type=Path, metavar="FILE.yaml", help="one entry as in taxonomy/works.yaml")
+    command = _add(commands, "show", run_show, "print one node with its works")
+    command.add_argument("query", nargs="+", metavar="NODE", help="its id, slug or name, such as MX-0008, or visual token")
+    command = _add(commands, "search", run_search, "find nodes by words, in English, Chinese or Korean")
+    command.add_argument("words", nargs="+", metavar="WORDS")
+    command.add_argument("--works", action="store_true", help="look through the titles of the works, too")
+    command = _add(commands, "cite", run_cite, "print how to cite a node, or the whole taxonomy")
+    command.add_argument("query", nargs="*", metavar="NODE", help="its id, slug or name; without one, the whole taxonomy")
+    command.add_argument("--format", choices=sorted(FORMATS), default="text")
+    command = _add(commands, "lint", run_lint, "check what a manuscript says about nodes: ids, labels, citations")
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".tex, .bib, .md or other text")
+    command = _add(commands, "coverage", run_coverage, "count works by node, modality and year, and how well they are checked")
+    command.add_argument("--json", action="store_true", help="all counts, for programs")
+    command = _add(commands, "diff", run_diff, "print what changed between two versions, as a section of the changelog")
+    command.add_argument("old", type=Path, metavar="OLD", help=f"a folder with nodes.yaml, a nodes.yaml, or a file of {RELEASES}")
+    command.add_argument("new", type=Path, metavar="NEW")
+    command.add_argument("--wording", nargs="+", default=(), metavar="ID",
+                         help="nodes whose definition or scope was only worded anew, with the same meaning")
+    command = _add(commands, "release", run_release, f"write the data of this version to {RELEASES}, against which later ones are held")
+    command = _add(commands, "export", run_export, "write YAML, JSON, SKOS, CSV, BibTeX, LaTeX macros and CSL-JSON")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or that of an earlier export")
+    command = _add(commands, "pages", run_pages, "write the pages of the taxonomy")
 
 
 def _add(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
     command.add_argument("--root", type=Path, default=REPOSITORY, help="the repository (default: the one of this package)")
-    command.set_defaults(run=run)
+    command.set_defaults(run=_guarded(run))
     return command
+
+
+def _guarded(run):
+    """What cannot be done is one sentence and exit code 2; the library raises such sentences."""
+    def guarded(args) -> int:
+        try:
+            return run(args)
+        except KeyError:
+            raise            # a slip of ours, no message for a user
+        except (OSError, LookupError, ValueError, ImportError) as error:
+            print(f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.strerror else error, file=sys.stderr)
+            return 2
+    return guarded
+
+
+def _load(args) -> Taxonomy:
+    """The taxonomy, if its data are sound: what they are not, is the business of `validate`."""
+    taxonomy, problems = read_sound(args.root)
+    if problems:
+        shown = "\n".join(problems[:MOST])
+        raise ValueError(f"{shown}\nThe data are not sound ({_count(problems, 'problem')}). Run `mini-lib taxonomy validate`.")
+    return taxonomy
+
+
+def _count(things, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def run_validate(args) -> int:
@@ -36,19 +92,94 @@ def run_validate(args) -> int:
     problems = validate(args.root)
     for problem in problems:
         print(problem)
-    nodes = "" if problems else f"{len(load(args.root / DATA).nodes)} nodes, "
-    print(f"taxonomy: {nodes}{len(problems)} problem{'' if len(problems) == 1 else 's'}")
+    taxonomy = None if problems else _load(args)
+    counted = f"{_count(taxonomy.nodes, 'node')}, {_count(taxonomy.works, 'work')}, " if taxonomy else ""
+    print(f"taxonomy: {counted}{_count(problems, 'problem')}")
+    return 1 if problems else 0
+
+
+def run_check_work(args) -> int:
+    """Print every problem of one proposed work. Exit code 1 if there is one, else 0."""
+    problems = check_work(args.file, args.root)
+    for problem in problems:
+        print(problem)
+    print(f"{args.file}: {_count(problems, 'problem') if problems else 'this work can be proposed'}")
     return 1 if problems else 0
 
 
 def run_show(args) -> int:
     """Print the node that the query names. Exit code 2, with the nearest names, if there is none."""
-    try:
-        taxonomy = load(args.root / DATA)
-        print(describe(taxonomy.find(" ".join(args.query)), taxonomy))
-    except (FileNotFoundError, LookupError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    taxonomy = _load(args)
+    print(describe(taxonomy.find(" ".join(args.query)), taxonomy))
+    return 0
+
+
+def run_search(args) -> int:
+    """Print the best hits with the reason. Exit code 1 if there is none."""
+    words = " ".join(args.words)
+    found = hits(words, _load(args), args.works)
+    for hit in found[:MOST]:
+        print(describe_hit(hit))
+    if len(found) > MOST:
+        print(f"and {_count(found[MOST:], 'more node')}; give more words to narrow it down")
+    if not found:
+        print(f"No node says anything of {words!r}. Try fewer or other words{'' if args.works else ', or --works'}.", file=sys.stderr)
+    return 0 if found else 1
+
+
+def run_cite(args) -> int:
+    """Print the citation of a node, or of the whole."""
+    taxonomy = _load(args)
+    node = taxonomy.find(" ".join(args.query)) if args.query else None
+    print(cite(node, taxonomy, book_site(args.root), args.format))
+    return 0
+
+
+def run_lint(args) -> int:
+    """Print each fault with its place. Exit code 1 if there is one, 2 if a file could not be read."""
+    taxonomy, faults, unread = _load(args), [], 0
+    for path in args.files:
+        try:
+            found = lint(path, taxonomy)
+        except (OSError, ValueError) as error:
+            print(f"{path}: {error.strerror}." if isinstance(error, OSError) else error, file=sys.stderr)
+            unread += 1
+            continue
+        print(*found, sep="\n", end="\n" if found else "")
+        faults += found
+    print(f"taxonomy {taxonomy.version}: {_count(args.files, 'file')}, {_count(faults, 'fault')}"
+          + (f", {unread} not read" if unread else ""))
+    return 2 if unread else 1 if faults else 0
+
+
+def run_coverage(args) -> int:
+    """Print the counts, as a table or as JSON."""
+    taxonomy = _load(args)
+    counted = coverage(taxonomy)
+    print(json.dumps(counted, indent=1, ensure_ascii=False) if args.json else as_text(counted, taxonomy))
+    return 0
+
+
+def run_diff(args) -> int:
+    """Print the section of the changelog."""
+    print(diff(args.old, args.new, tuple(args.wording)), end="")
+    return 0
+
+
+def run_release(args) -> int:
+    """Write the release file, unless the data are not sound or this version was released with other data."""
+    problems = check_data(args.root)
+    if problems:
+        print(*problems, sep="\n")
+        return 1
+    print(freeze(args.root).relative_to(args.root))
+    return 0
+
+
+def run_export(args) -> int:
+    """Write all exports. Nothing is written when the data are not sound."""
+    for path in export(_load(args), book_site(args.root), args.out):
+        print(path)
     return 0
 
 
@@ -61,39 +192,5 @@ def run_pages(args) -> int:
     changed = write_pages(args.root)
     for path in changed:
         print(path.relative_to(args.root))
-    print(f"taxonomy: {len(changed)} page{'' if len(changed) == 1 else 's'} changed")
+    print(f"taxonomy: {_count(changed, 'page')} changed")
     return 0
-
-
-def describe(node: Node, taxonomy: Taxonomy, width: int = 92) -> str:
-    """One node as plain text for the terminal."""
-    def wrapped(text: str) -> str:
-        return indent(fill(text, width - 2), "  ")
-
-    def bullets(title: str, items) -> str:
-        lines = [fill(item, width, initial_indent="  - ", subsequent_indent="    ") for item in items]
-        return "\n".join([title, *lines]) if lines else ""
-
-    def names(ids) -> list[str]:
-        return [str(taxonomy.get(id)) for id in ids]
-
-    key = node.confirmation or "added"
-    path = " › ".join(step.label for step in taxonomy.paths(node)[0])
-    blocks = [
-        f"{node.id}  {node.label}\n  {path}\n  slug: {node.slug}"
-        + ("\n  also: " + ", ".join(node.alt_labels) if node.alt_labels else ""),
-        wrapped(node.definition),
-        bullets("Belongs here", node.includes),
-        bullets("Does not belong here", [f"{item.text} -> {taxonomy.get(item.see)}" for item in node.excludes]),
-        bullets("Strengths", node.strengths),
-        bullets("Limitations", node.limitations),
-        bullets("Open problems", node.open_problems),
-        bullets("Broader", names(node.broader)),
-        bullets("Narrower", names(other.id for other in taxonomy.narrower(node))),
-        bullets("See also", names(node.see_also)),
-        f"In the survey: {key}{' (' + ', '.join(node.seen) + ')' if node.seen else ''}\n" + wrapped(CONFIRMATION[key]),
-        f"Usage: {node.usage}" + ("\n" + wrapped(node.usage_note) if node.usage_note else ""),
-        f"Status: {node.status}, since version {node.introduced_in}. "
-        + (f"Chapter: chapters/{node.slug}.ipynb" if node.runnable else "No chapter yet."),
-    ]
-    return "\n\n".join(block for block in blocks if block)

@@ -1,81 +1,47 @@
-"""Read `taxonomy/nodes.yaml` into small frozen objects.
+"""Read the files of `taxonomy/` into small frozen objects.
 
-Data move one way: YAML text -> `read` (plain dicts, look-alikes refused) -> `build` (Node, Taxonomy).
+Data move one way: YAML text -> `strict.read_yaml` (plain dicts, look-alikes refused) -> `build` (Node, Work, Taxonomy).
 `load` does both. Whether the data make sense is the business of `validate.py`.
 """
 
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
-import yaml
+from . import notebook
+from .nodes import (
+    FIT,
+    Deprecation,
+    Exclusion,
+    Match,
+    Node,
+    Rival,
+    Source,
+    Translation,
+    build_nodes,
+    whole,
+)
+from .strict import read_yaml
+from .works import PROTOCOL, WORKS, Search, Work, build_searches, build_works
+
+__all__ = ["CHANGELOG", "DATA", "FIT", "REPOSITORY", "Deprecation", "Exclusion", "Match", "Node", "Rival", "Source", "Taxonomy",
+           "Translation", "build", "load", "node", "shipped"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path("taxonomy") / "nodes.yaml"
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """Something that does not belong to a node, and the id of the node where it does."""
-
-    text: str
-    see: str
-
-
-@dataclass(frozen=True)
-class Deprecation:
-    """Since which version a node is retired, why, and the ids to use instead."""
-
-    version: str
-    reason: str
-    replaced_by: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A public source that shows part of the survey's tree."""
-
-    code: str
-    what: str
-    supports: str
-    extent: str
-    urls: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node. The fields are those of the YAML entry; `scope` and `survey` are laid flat."""
-
-    id: str
-    slug: str
-    label: str
-    alt_labels: tuple[str, ...]
-    definition: str
-    includes: tuple[str, ...]
-    excludes: tuple[Exclusion, ...]
-    usage: str
-    usage_note: str | None
-    broader: tuple[str, ...]
-    see_also: tuple[str, ...]
-    status: str
-    deprecation: Deprecation | None
-    introduced_in: str
-    relation: str
-    confirmation: str | None      # None exactly when relation is "added": what is ours needs no confirmation
-    seen: tuple[str, ...]
-    survey_note: str | None
-    strengths: tuple[str, ...]
-    limitations: tuple[str, ...]
-    open_problems: tuple[str, ...]
-    runnable: bool
-
-    def __str__(self) -> str:
-        return f"{self.id} ({self.label})"
+CHANGELOG = Path("taxonomy") / "CHANGELOG.md"
 
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """All nodes of one version, in the order of the file."""
+    """All nodes of one version, in the order of the file.
+
+    versions: every version there has been, newest first, from the changelog.  searches: see `works.Search`.
+    """
 
     id: str
     title: str
@@ -87,25 +53,34 @@ class Taxonomy:
     arxiv: str
     figure: str
     sources: tuple[Source, ...]
+    rivals: tuple[Rival, ...]
     nodes: tuple[Node, ...]
+    works: tuple[Work, ...]
+    searches: tuple[Search, ...] = ()
+    versions: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Taxonomy({self.id} {self.version}, {len(self.nodes)} nodes)"
+        return f"Taxonomy({self.id} {self.version}, {len(self.nodes)} nodes, {len(self.works)} works)"
+
+    def _repr_html_(self) -> str:
+        return notebook.taxonomy_html(self)
 
     def find(self, query: str) -> Node:
-        """The node with this id, slug, label or other name; upper and lower case are the same.
+        """The node with this id, slug, label or other name, in any of its languages; upper and lower case are the same.
 
             tree.find("MX-0008")
             tree.find("model/token/visual-token")
             tree.find("visual token")
             tree.find("image token")              # another name of the same node
+            tree.find("시각 토큰")                # its name in Korean
 
         Raises LookupError, with the nearest names, when there is none.
         """
         wanted = query.strip().casefold()
         names = {}
         # Ids, slugs and labels come last, so that they win over another node's alternative name.
-        for kind in (lambda n: n.alt_labels, lambda n: (n.label, n.slug, n.id)):
+        for kind in (lambda n: [said.label for said in n.translations.values()], lambda n: n.alt_labels,
+                     lambda n: (n.label, n.slug, n.id)):
             for node in self.nodes:
                 for name in kind(node):
                     names[name.casefold()] = (name, node)
@@ -113,7 +88,7 @@ class Taxonomy:
             return names[wanted][1]
         # The last word of a slug is what people remember of it.
         ends = {node.slug.split("/")[-1].casefold(): (node.slug, node) for node in self.nodes}
-        near = get_close_matches(wanted, [*names, *ends], n=5, cutoff=0.5)
+        near = get_close_matches(wanted[:200], [*names, *ends], n=5, cutoff=0.5)
         hints = {node.id: f"{node.label} ({node.id})" for _, node in ((names | ends)[key] for key in near)}
         tail = f"Nearest: {', '.join(list(hints.values())[:3])}." if hints else "Nothing has a similar name."
         raise LookupError(f"No node has the id, slug or label {query!r}. {tail}")
@@ -137,113 +112,56 @@ class Taxonomy:
 
 
 def load(path: str | Path | None = None) -> Taxonomy:
-    """Load the taxonomy.
+    """Load the taxonomy, with `works.yaml`, `protocol.yaml` and `CHANGELOG.md` where they lie beside it.
 
-    path: the YAML file. Without it, `taxonomy/nodes.yaml` of the repository this package lies in.
+    path: the YAML file of the nodes. Without it, `taxonomy/nodes.yaml` of the repository this package lies in.
 
-    Raises FileNotFoundError when there is no such file, and ValueError, with a sentence naming node and
-    field, when a field is missing or YAML read something else than text (see `read`).
-    """
-    return build(read(path))
-
-
-def read(path: str | Path | None = None) -> dict:
-    """The YAML as plain dicts and lists; every value is text, except `runnable`.
-
-    YAML guesses types: a bare 0042 becomes 34, 0.1 a float, 2412.02104 a float, 2026-11-21 a date, no the
-    value False. An id or version changed that way looks right in the file and is wrong everywhere else,
-    so it is refused.
-
-    Raises FileNotFoundError and ValueError like `load`.
+    Raises FileNotFoundError when there is no such file, and ValueError, with sentences naming file, line and
+    field, when a field is missing or YAML read something else than text (see `strict.py`).
     """
     path = REPOSITORY / DATA if path is None else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no taxonomy at {path}. Run this inside a checkout of the repository.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
-    forms = {"scheme": dict, "sources": dict, "nodes": list}
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), form) for key, form in forms.items()):
-        raise ValueError(f"{path.name} must hold scheme and sources (each with named fields) and nodes (a list).")
-    _refuse_look_alikes(data["scheme"], "The scheme", "")
-    _refuse_look_alikes(data["sources"], "The sources", "")
-    for number, node in enumerate(data["nodes"], start=1):
-        _refuse_look_alikes(node, name_of(node, number), "")
-    return data
+    nodes, _ = read_yaml(path)
+    works, protocol, changelog = (path.with_name(name.name) for name in (WORKS, PROTOCOL, CHANGELOG))
+    return build(nodes,
+                 read_yaml(works)[0] if works.is_file() else {"works": []},
+                 read_yaml(protocol)[0] if protocol.is_file() else {"searches": {}},
+                 versions_in(changelog.read_text(encoding="utf-8")) if changelog.is_file() else ())
 
 
-def name_of(node: object, number: int) -> str:
-    """How messages call a raw entry: by its id, or by its place when the id cannot be read."""
-    id = node.get("id") if isinstance(node, dict) else None
-    return id if isinstance(id, str) else f"Node number {number}"
-
-
-def _refuse_look_alikes(value: object, where: str, field: str) -> None:
-    """Raise ValueError if a single value is not text. `runnable` alone is a yes or no."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise ValueError(f"{where}: the field name {key!r} is not text. Put it in quotes.")
-            if not (key == "runnable" and isinstance(item, bool)):
-                _refuse_look_alikes(item, where, f"{field}.{key}" if field else key)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_look_alikes(item, where, field)
-    elif not isinstance(value, str):
-        kind = "yes or no" if field == "runnable" else "text"
-        fix = "Write true or false." if field == "runnable" else "Put it in quotes."
-        raise ValueError(f"{where}: {field or 'the entry'} must be {kind}, but YAML reads it as "
-                         f"{value!r} ({type(value).__name__}). {fix}")
-
-
-def build(data: dict) -> Taxonomy:
-    """Make the Taxonomy from what `read` gives. Raises ValueError when a field is missing."""
-    nodes = tuple(_checked(_node, entry, name_of(entry, number)) for number, entry in enumerate(data["nodes"], 1))
-    sources = tuple(_checked(_source, (code, entry), f"Source {code}") for code, entry in data["sources"].items())
-    return _checked(lambda scheme: Taxonomy(
+def build(data: dict, works: dict, protocol: dict | None = None, versions: tuple[str, ...] = ()) -> Taxonomy:
+    """Make the Taxonomy from plain data. Raises ValueError when a field is missing."""
+    listed = build_works(works)
+    nodes, sources, rivals = build_nodes(data, listed)
+    return whole(lambda scheme: Taxonomy(
         id=scheme["id"], title=scheme["title"], version=scheme["version"], released=scheme["released"],
         licence=scheme["licence"], survey_authors=scheme["source"]["authors"],
         survey_title=scheme["source"]["title"], arxiv=scheme["source"]["arxiv"],
-        figure=scheme["source"]["figure"], sources=sources, nodes=nodes,
+        figure=scheme["source"]["figure"], sources=sources, rivals=rivals, nodes=nodes, works=listed,
+        searches=build_searches(protocol) if protocol else (), versions=versions,
     ), data["scheme"], "The scheme")
 
 
-def _checked(make, entry, where: str):
-    try:
-        return make(entry)
-    except KeyError as error:
-        raise ValueError(f"{where}: the field {error.args[0]!r} is missing. Add it.") from None
+def versions_in(changelog: str) -> tuple[str, ...]:
+    """The versions that the headings of the changelog name, in its order: newest first."""
+    return tuple(re.findall(r"^## ([0-9]+\.[0-9]+\.[0-9]+)\b", changelog, flags=re.MULTILINE))
 
 
-def _source(item: tuple[str, dict]) -> Source:
-    code, entry = item
-    return Source(code, entry["what"], entry["supports"], entry["extent"], tuple(entry["urls"]))
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as numbers, so that 0.10.0 comes after 0.9.0."""
+    return tuple(map(int, version.split(".")))
 
 
-def _node(entry: dict) -> Node:
-    survey, scope, gone = entry["survey"], entry["scope"], entry.get("deprecation")
-    return Node(
-        id=entry["id"],
-        slug=entry["slug"],
-        label=entry["label"],
-        alt_labels=tuple(entry["alt_labels"]),
-        definition=entry["definition"],
-        includes=tuple(scope["includes"]),
-        excludes=tuple(Exclusion(item["text"], item["see"]) for item in scope["excludes"]),
-        usage=entry["usage"],
-        usage_note=entry.get("usage_note"),
-        broader=tuple(entry["broader"]),
-        see_also=tuple(entry["see_also"]),
-        status=entry["status"],
-        deprecation=gone and Deprecation(gone["version"], gone["reason"], tuple(gone["replaced_by"])),
-        introduced_in=entry["introduced_in"],
-        relation=survey["relation"],
-        confirmation=survey.get("confirmation"),
-        seen=tuple(survey.get("seen", ())),
-        survey_note=survey.get("note"),
-        strengths=tuple(entry["strengths"]),
-        limitations=tuple(entry["limitations"]),
-        open_problems=tuple(entry["open_problems"]),
-        runnable=entry["runnable"],
-    )
+@cache
+def shipped() -> Taxonomy:
+    """The taxonomy of this repository, read once. Raises what `load` raises."""
+    return load()
+
+
+def node(name: str) -> Node:
+    """A node of the shipped taxonomy by id, slug or name; its works are in `.works`.
+
+        taxonomy.node("MX-0042").works
+
+    Raises LookupError, with the nearest names, when there is none, and what `load` raises.
+    """
+    return shipped().find(name)

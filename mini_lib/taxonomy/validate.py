@@ -1,25 +1,27 @@
-"""Check the taxonomy: `validate(root)` returns every problem as a sentence with node, reason and fix.
+"""Check the taxonomy: `validate(root)` returns every problem as a sentence with file, line, reason and fix.
 
-First the file's form (YAML look-alikes, JSON Schema), since nothing else can be asked of a broken file.
-Then what a schema cannot say: one function per rule, each takes the Taxonomy and yields problems.
-Then the files beside it: ids.lock, CHANGELOG.md, the generated pages.
-Each rule is proven by a broken copy in tests/taxonomy/test_taxonomy_validate.py.
+First the form of each file (`form.py`), since nothing else can be asked of a broken file. Then what a schema cannot
+say: one function per rule, each takes the Taxonomy and yields what it found and where (`validate_nodes.py`,
+`validate_works.py`). Then the files beside the data: ids.lock, CHANGELOG.md, the releases, the generated pages.
+Each rule is proven by a broken copy in tests/taxonomy/.
 """
 
-import json
 import re
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import replace
 from pathlib import Path
 
-from jsonschema import Draft202012Validator
-
-from .load import DATA, Taxonomy, build, load, name_of, read
+from .diff import agrees_with_releases
+from .form import SCHEMAS, follows_schema, read_form, read_schema
+from .load import CHANGELOG, DATA, Node, Taxonomy, build, load
 from .pages import all_pages, book_site, present_pages
+from .strict import Lines, Malformed, at, read_yaml
+from .validate_nodes import NODE_RULES, Found
+from .validate_works import SEARCH_RULES, WORK_RULES
+from .works import PROTOCOL, WORKS, build_works
 
-SCHEMA = Path("taxonomy") / "schema" / "nodes.schema.json"
 LOCK = Path("taxonomy") / "ids.lock"
-CHANGELOG = Path("taxonomy") / "CHANGELOG.md"
+RULES = {DATA: NODE_RULES, WORKS: WORK_RULES, PROTOCOL: SEARCH_RULES}
 
 
 def validate(root: str | Path, site: dict | None = None) -> list[str]:
@@ -38,191 +40,70 @@ def validate(root: str | Path, site: dict | None = None) -> list[str]:
 def check_data(root: str | Path) -> list[str]:
     """Like `validate`, but leaves the generated pages out: may pages be written from these data?"""
     root = Path(root)
-    missing = [str(name) for name in (DATA, SCHEMA, LOCK, CHANGELOG) if not (root / name).is_file()]
+    missing = [str(name) for name in (LOCK, CHANGELOG) if not (root / name).is_file()]
     if missing:
         return [f"{name} is missing under {root}. Restore it." for name in missing]
-    try:
-        data = read(root / DATA)
-        schema = json.loads((root / SCHEMA).read_text(encoding="utf-8"))
-    except ValueError as error:      # look-alikes, YAML that does not parse, JSON that does not parse
-        return [str(error)]
-    # Each step needs the one before: data of the wrong form cannot be built, and cannot be asked anything else.
-    problems = [*schema_is_sound(schema)] or [*follows_schema(data, schema)]
-    if problems:
+    taxonomy, problems = read_sound(root)
+    if taxonomy is None:
         return problems
-    taxonomy = build(data)
-    problems = [problem for rule in RULES for problem in rule(taxonomy)]
+    changelog = (root / CHANGELOG).read_text(encoding="utf-8")
     problems += agrees_with_lock(taxonomy, (root / LOCK).read_text(encoding="utf-8"))
-    problems += agrees_with_changelog(taxonomy, (root / CHANGELOG).read_text(encoding="utf-8"))
+    problems += agrees_with_changelog(taxonomy, changelog)
+    problems += agrees_with_releases(root, changelog)
     return problems
 
 
-# ---------------------------------------------------------------- the form of the file
-
-def schema_is_sound(schema: dict) -> Iterator[str]:
-    """What a schema requires it must also describe, and it must refuse what it does not describe."""
-    parts = [("the top", schema), *schema.get("$defs", {}).items()]
-    while parts:
-        name, part = parts.pop()
-        properties = part.get("properties", {})
-        for key in part.get("required", []):
-            if key not in properties:
-                yield f"{SCHEMA}: {name} requires {key!r} but does not describe it. Add it to its properties."
-        if properties and part.get("additionalProperties") is not False:
-            yield f"{SCHEMA}: {name} accepts any field. Set additionalProperties to false."
-        inner = [*properties.items(), ("items of " + name, part.get("items"))]
-        parts += [(key, value) for key, value in inner if isinstance(value, dict)]
+def read_sound(root: str | Path) -> tuple[Taxonomy | None, list[str]]:
+    """The taxonomy, and every problem of its data; None when a file cannot be read at all."""
+    root = Path(root)
+    missing = [str(name) for name in (*SCHEMAS, *SCHEMAS.values()) if not (root / name).is_file()]
+    if missing:
+        return None, [f"{name} is missing under {root}. Restore it." for name in missing]
+    data, lines, problems = read_form(root)
+    if problems:
+        return None, problems
+    taxonomy = build(data[DATA], data[WORKS], data[PROTOCOL])
+    return taxonomy, [_placed(found, taxonomy, name, lines[name])
+                      for name, rules in RULES.items() for rule in rules for found in rule(taxonomy)]
 
 
-def follows_schema(data: dict, schema: dict) -> Iterator[str]:
-    """The data have the fields, types and forms that the schema asks for."""
-    for error in sorted(Draft202012Validator(schema).iter_errors(data), key=lambda error: list(map(str, error.path))):
-        path = list(error.absolute_path)
-        if path[:1] == ["nodes"] and len(path) > 1:
-            where, path = name_of(data["nodes"][path[1]], path[1] + 1), path[2:]
-        else:
-            where = "The file"
-        field = ".".join(map(str, path)) or "the entry"
-        yield f"{where}: {field}: {error.message}. Change it to what {SCHEMA} asks for."
+def check_work(path: str | Path, root: str | Path) -> list[str]:
+    """Every problem of one proposed work: a file with one entry of works.yaml, alone or after `works:`.
 
-
-# ---------------------------------------------------------------- rules on the nodes
-
-def names_are_unique(taxonomy: Taxonomy) -> Iterator[str]:
-    """No two nodes share an id, a slug, or any of their names; otherwise `find` could not tell them apart."""
-    for kind, names in {
-        "id": lambda node: [node.id],
-        "slug": lambda node: [node.slug],
-        "name": lambda node: [node.label, *node.alt_labels],
-    }.items():
-        first = {}
-        for node in taxonomy.nodes:
-            for name in names(node):
-                key = name.casefold()
-                if key in first:
-                    yield (f"{node}: its {kind} {name!r} is already used by {first[key]}. "
-                           f"Give one of them another {kind}.")
-                else:
-                    first[key] = node
-
-
-def links_resolve(taxonomy: Taxonomy) -> Iterator[str]:
-    """Every id a node points to exists, and is another node."""
-    ids = {node.id for node in taxonomy.nodes}
-    for node in taxonomy.nodes:
-        for field, targets in {
-            "broader": node.broader,
-            "see_also": node.see_also,
-            "scope.excludes": [item.see for item in node.excludes],
-            "deprecation.replaced_by": node.deprecation.replaced_by if node.deprecation else [],
-        }.items():
-            for target in targets:
-                if target == node.id:
-                    yield f"{node}: {field} points to the node itself. Point to another node, or remove it."
-                elif target not in ids:
-                    yield f"{node}: {field} points to {target}, which does not exist. Correct the id."
-
-
-def tree_hangs_together(taxonomy: Taxonomy) -> Iterator[str]:
-    """There is one root, no node is its own ancestor, and every node reaches the root."""
-    parents = {node.id: node.broader for node in taxonomy.nodes}
-    above = {id: _ancestors(id, parents) for id in parents}
-    circle = [id for id in parents if id in above[id]]
-    if circle:
-        yield (f"{', '.join(circle)}: following `broader` from here leads back to the start. "
-               "Take one `broader` out of the circle.")
-    roots = [node for node in taxonomy.nodes if not node.broader]
-    if len(roots) != 1:
-        yield (f"The tree has {len(roots)} roots ({', '.join(map(str, roots)) or 'none'}); it must have one. "
-               "Give every other node a `broader`.")
-        return
-    for node in taxonomy.nodes:
-        if node is not roots[0] and roots[0].id not in above[node.id]:
-            yield f"{node}: following `broader` from here never reaches the root {roots[0]}. Correct its `broader`."
-
-
-def _ancestors(id: str, parents: dict[str, tuple[str, ...]]) -> set[str]:
-    found, waiting = set(), [*parents[id]]
-    while waiting:
-        parent = waiting.pop()
-        if parent not in found:
-            found.add(parent)
-            waiting += parents.get(parent, ())
-    return found
-
-
-def slugs_follow_the_tree(taxonomy: Taxonomy) -> Iterator[str]:
-    """A slug is the slug of the first broader node, a slash, and one more word; the root lends no prefix.
-
-    Code, chapter and test lie at the slug, so this keeps the folders the same as the tree.
+    It is held to the schema and the rules, and must not be listed already.
+    Raises FileNotFoundError when there is no such file, and ValueError when the taxonomy itself is not sound.
     """
-    nodes = {node.id: node for node in taxonomy.nodes}
-    for node in taxonomy.nodes:
-        parent = nodes.get(node.broader[0]) if node.broader else None
-        if node.broader and parent is None:
-            continue      # links_resolve says so
-        prefix = f"{parent.slug}/" if parent and parent.broader else ""
-        if not node.slug.startswith(prefix) or "/" in node.slug[len(prefix):]:
-            yield (f"{node}: the slug {node.slug!r} does not follow the tree. "
-                   f"Make it {prefix + node.slug.split('/')[-1]!r}, or correct its `broader`.")
-
-
-def survey_claims_are_backed(taxonomy: Taxonomy) -> Iterator[str]:
-    """A confirmation names its sources; what is recalled names none; what is ours claims nothing."""
-    codes = {source.code for source in taxonomy.sources}
-    for node in taxonomy.nodes:
-        for code in node.seen:
-            if code not in codes:
-                yield f"{node}: survey.seen names {code}, which is not among `sources`. Add the source or correct it."
-        if node.relation == "added":
-            if node.confirmation or node.seen:
-                yield (f"{node}: it is ours (relation: added), so the survey cannot confirm it. "
-                       "Remove survey.confirmation and survey.seen.")
-        elif node.confirmation is None:
-            yield f"{node}: survey.confirmation is missing. Say how well its place in the survey is confirmed."
-        elif node.confirmation == "recalled" and node.seen:
-            yield f"{node}: it is recalled, yet survey.seen is not empty. Remove the sources or raise the confirmation."
-        elif node.confirmation != "recalled" and not node.seen:
-            yield (f"{node}: it is {node.confirmation}, yet no source shows it. "
-                   "Name one in survey.seen or set it to recalled.")
-
-
-def use_is_explained(taxonomy: Taxonomy) -> Iterator[str]:
-    """Who may not file works under a node is told why; only a node that takes works can be run."""
-    for node in taxonomy.nodes:
-        if node.usage != "assign" and node.usage_note is None:
-            yield f"{node}: usage is {node.usage} without a usage_note. Say why, and where to go instead."
-        if node.usage != "assign" and node.runnable:
-            yield f"{node}: usage is {node.usage}, yet it is runnable. Make a narrower node runnable."
-
-
-def deprecation_is_explained(taxonomy: Taxonomy) -> Iterator[str]:
-    """A deprecated node says since when, why and what instead; another node does not."""
-    for node in taxonomy.nodes:
-        if node.status == "deprecated" and node.deprecation is None:
-            yield f"{node}: it is deprecated without a deprecation. Add version, reason and replaced_by."
-        if node.status != "deprecated" and node.deprecation is not None:
-            yield f"{node}: it has a deprecation but its status is {node.status}. Set the status or remove it."
-
-
-def versions_are_in_order(taxonomy: Taxonomy) -> Iterator[str]:
-    """The release date is a date, and no node is younger than the taxonomy."""
+    taxonomy, problems = read_sound(root)
+    if problems:
+        raise ValueError(f"The taxonomy itself is not sound, so nothing can be checked against it: {problems[0]}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}. Write the entry of the work into it.")
+    name = str(path)
     try:
-        date.fromisoformat(taxonomy.released)
-    except ValueError:
-        yield f"The scheme: released is {taxonomy.released!r}, which is no date. Write year-month-day."
-    for node in taxonomy.nodes:
-        if _numbers(node.introduced_in) > _numbers(taxonomy.version):
-            yield (f"{node}: introduced_in is {node.introduced_in}, later than the taxonomy's version "
-                   f"{taxonomy.version}. Raise the version or correct it.")
+        data, lines = read_yaml(path, name)
+    except Malformed as error:
+        return str(error).splitlines()
+    if "works" not in data:
+        data, lines = {"works": [data]}, Lines({("works", 0, *where): line for where, line in lines.items()})
+    if not isinstance(data["works"], list) or len(data["works"]) != 1:
+        return [f"{name}: it must hold one work. Give each its own file."]
+    schema, _ = read_schema(Path(root), WORKS)
+    problems = [*follows_schema(data, schema, WORKS, lines, name)]
+    if problems:
+        return problems
+    work, = build_works(data)
+    listed = replace(taxonomy, works=(*taxonomy.works, work))
+    # The listed works are sound, so whatever is found now concerns the new one, which comes last.
+    return [at(name, lines.nearest(("works", 0, *where[2:])), sentence) for rule in WORK_RULES for where, sentence in rule(listed)]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
-RULES = [names_are_unique, links_resolve, tree_hangs_together, slugs_follow_the_tree, survey_claims_are_backed,
-         use_is_explained, deprecation_is_explained, versions_are_in_order]
+def _placed(found: Found, taxonomy: Taxonomy, name: Path, lines: Lines) -> str:
+    """The sentence with file and line before it."""
+    path, sentence = found
+    if path and isinstance(path[0], Node):
+        number = next(number for number, node in enumerate(taxonomy.nodes) if node is path[0])
+        path = ("nodes", number, *path[1:])
+    return at(name.as_posix(), lines.nearest(path), sentence)
 
 
 # ---------------------------------------------------------------- the files beside it

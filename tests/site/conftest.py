@@ -15,7 +15,8 @@ import yaml
 from mini_lib.book import root
 
 HTML = root() / "_build/html"
-SOURCES = ("_config.yml", "_toc.yml", "_static", "site_root", "chapters", "taxonomy", "mini_lib/book")
+SOURCES = ("_config.yml", "_toc.yml", "_static", "site_root", "chapters", "taxonomy", "mini_lib/book",
+           "mini_lib/taxonomy/head.py")
 
 
 def pages() -> list[str]:
