@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 from . import lock
-from .sphinx_taxonomy import TaxonomyPages, add_to_head
+from .sphinx_taxonomy import TaxonomyPages, add_to_head, write_exports
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -111,4 +111,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", add_provenance)
     app.connect("html-page-context", name_toggles, priority=900)      # after the theme has set its function
     app.connect("html-page-context", add_to_head)
+    app.connect("build-finished", write_exports)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

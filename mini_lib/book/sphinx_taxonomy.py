@@ -1,8 +1,8 @@
 """What the site adds to the pages of the taxonomy: the picture of the tree as a drawing with links, addresses of pages in
-HTML, and tags in the head for search engines and reference managers.
+HTML, tags in the head for search engines and reference managers, and the exports to download.
 
 The pages themselves are plain Markdown (see `mini_lib/taxonomy/pages.py`), so that they also read well on GitHub: there
-the picture is an image, and a link in an HTML table leads to `.md`.
+the picture is an image, a link in an HTML table leads to `.md`, and a link to an export leads to the published site.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
+from sphinx.util.osutil import relative_uri
 
+from ..taxonomy.export import PLACE, export
+from ..taxonomy.head import head
+from ..taxonomy.load import load
 from . import site
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,11 @@ class TaxonomyPages(SphinxTransform):
         for image in list(self.document.findall(nodes.image)):
             if image["uri"] == PICTURE:
                 self.draw(image)
+        published = site(Path(self.env.srcdir))["baseurl"]
+        for link in self.document.findall(nodes.reference):
+            place = link.get("refuri", "").removeprefix(published)
+            if place.startswith(f"{PLACE}/"):
+                link["refuri"], link["internal"] = relative_uri(f"{self.env.docname}.html", place), True
 
     def page(self, match: re.Match) -> str:
         name = (Path("/") / self.env.docname).parent / match[2]
@@ -61,14 +70,23 @@ def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, do
     node = re.fullmatch(r"taxonomy/nodes/(MX-\d+)", pagename)
     if pagename not in OVERVIEWS and not node:
         return
-    from ..taxonomy.head import head
-    taxonomy = _taxonomy(app.srcdir, *(_changed(Path(app.srcdir), name) for name in ("nodes.yaml", "works.yaml")))
+    taxonomy = _current(app)
     app.add_css_file("taxonomy/taxonomy.css")
     if OVERVIEWS.get(pagename):
         app.add_js_file(f"taxonomy/{OVERVIEWS[pagename]}", loading_method="defer")
     if node or pagename == "taxonomy/index":
         tags = head(taxonomy.get(node[1]) if node else None, taxonomy, site(Path(app.srcdir)))
         context["metatags"] = f"{context.get('metatags', '')}\n{tags}"
+
+
+def write_exports(app: Sphinx, exception: Exception | None) -> None:
+    """Put the exports beside the pages that lead to them."""
+    if exception is None and app.builder.format == "html":
+        export(_current(app), site(Path(app.srcdir)), Path(app.outdir) / PLACE)
+
+
+def _current(app: Sphinx):
+    return _taxonomy(app.srcdir, *(_changed(Path(app.srcdir), name) for name in ("nodes.yaml", "works.yaml", "protocol.yaml")))
 
 
 def _changed(folder: Path, name: str) -> int:
@@ -78,5 +96,4 @@ def _changed(folder: Path, name: str) -> int:
 
 @lru_cache(maxsize=1)
 def _taxonomy(folder, *changed: int):
-    from .. import taxonomy
-    return taxonomy.load(Path(folder) / "taxonomy" / "nodes.yaml")
+    return load(Path(folder) / "taxonomy" / "nodes.yaml")

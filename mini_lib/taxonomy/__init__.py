@@ -15,11 +15,12 @@ one page per node, `diff` compares two versions, `coverage` counts. Nothing here
 from .coverage import coverage
 from .diff import diff
 from .lint import Fault, lint
-from .load import Node, Taxonomy, load, node, shipped
+from .load import load, node, shipped
+from .nodes import Node, Taxonomy
 from .pages import render_index, render_page, write_pages
 from .search import search
 from .validate import check_work, validate
 from .works import Filing, Search, Work
 
-__all__ = ["Fault", "Filing", "Node", "Search", "Taxonomy", "Work", "check_work", "coverage", "diff", "lint", "load", "node",
-           "render_index", "render_page", "search", "shipped", "validate", "write_pages"]
+__all__ = ["Fault", "Filing", "Node", "Search", "Taxonomy", "Work", "check_work", "coverage", "diff", "lint", "load",
+           "node", "render_index", "render_page", "search", "shipped", "validate", "write_pages"]

@@ -7,7 +7,7 @@ import re
 from textwrap import fill
 
 from .escape import tex
-from .load import Node, Taxonomy
+from .nodes import Node, Taxonomy
 
 MACROS = "taxonomy.tex"      # the file that `export` writes
 
@@ -100,9 +100,11 @@ def bibtex_entry(kind: str, key: str, fields: dict[str, str]) -> str:
 
 
 def debt(node: Node | None, taxonomy: Taxonomy) -> str:
+    """What it owes to the survey: a node of ours is an addition to the survey's tree, all else is after it."""
     survey = f"{taxonomy.survey_authors}, arXiv:{taxonomy.arxiv}"
     return f"an addition to the tree of {survey}" if node and node.relation == "added" else f"after {survey}"
 
 
 def address(node: Node | None, site: dict) -> str:
+    """The address of the page of a node or, without one, of the whole; without a version, since ids last."""
     return f"{site['baseurl'].rstrip('/')}/taxonomy/" + (f"nodes/{node.id}.html" if node else "index.html")

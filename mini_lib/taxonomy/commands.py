@@ -11,11 +11,14 @@ from pathlib import Path
 
 from .cite import FORMATS, cite
 from .coverage import as_text, coverage
-from .diff import RELEASES, diff, freeze
+from .diff import RELEASES, diff
 from .export import export
 from .lint import lint
-from .load import REPOSITORY, Taxonomy
+from .load import REPOSITORY
+from .nodes import Taxonomy
 from .pages import book_site, write_pages
+from .pages_parts import count
+from .release import freeze
 from .search import hits
 from .show import describe, describe_hit
 from .validate import check_data, check_work, read_sound, validate
@@ -41,16 +44,20 @@ def add_parser(subparsers) -> None:
     command.add_argument("--format", choices=sorted(FORMATS), default="text")
     command = _add(commands, "lint", run_lint, "check what a manuscript says about nodes: ids, labels, citations")
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".tex, .bib, .md or other text")
-    command = _add(commands, "coverage", run_coverage, "count works by node, modality and year, and how well they are checked")
+    command = _add(commands, "coverage", run_coverage,
+                   "count works by node, modality and year, and how well they are checked")
     command.add_argument("--json", action="store_true", help="all counts, for programs")
     command = _add(commands, "diff", run_diff, "print what changed between two versions, as a section of the changelog")
-    command.add_argument("old", type=Path, metavar="OLD", help=f"a folder with nodes.yaml, a nodes.yaml, or a file of {RELEASES}")
+    command.add_argument("old", type=Path, metavar="OLD",
+                         help=f"a folder with nodes.yaml, a nodes.yaml, or a file of {RELEASES}")
     command.add_argument("new", type=Path, metavar="NEW")
     command.add_argument("--wording", nargs="+", default=(), metavar="ID",
                          help="nodes whose definition or scope was only worded anew, with the same meaning")
-    command = _add(commands, "release", run_release, f"write the data of this version to {RELEASES}, against which later ones are held")
+    command = _add(commands, "release", run_release,
+                   f"write the data of this version to {RELEASES}, against which later ones are held")
     command = _add(commands, "export", run_export, "write YAML, JSON, SKOS, CSV, BibTeX, LaTeX macros and CSL-JSON")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or that of an earlier export")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR",
+                         help="a new folder, or that of an earlier export")
     command = _add(commands, "pages", run_pages, "write the pages of the taxonomy")
 
 
@@ -69,7 +76,8 @@ def _guarded(run):
         except KeyError:
             raise            # a slip of ours, no message for a user
         except (OSError, LookupError, ValueError, ImportError) as error:
-            print(f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.strerror else error, file=sys.stderr)
+            from_system = isinstance(error, OSError) and error.strerror
+            print(f"{error.filename}: {error.strerror}." if from_system else error, file=sys.stderr)
             return 2
     return guarded
 
@@ -79,32 +87,34 @@ def _load(args) -> Taxonomy:
     taxonomy, problems = read_sound(args.root)
     if problems:
         shown = "\n".join(problems[:MOST])
-        raise ValueError(f"{shown}\nThe data are not sound ({_count(problems, 'problem')}). Run `mini-lib taxonomy validate`.")
+        raise ValueError(f"{shown}\nThe data are not sound ({count(len(problems), 'problem')}). "
+                         "Run `mini-lib taxonomy validate`.")
     return taxonomy
 
 
-def _count(things, what: str) -> str:
-    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+def _told(problems: list[str]) -> int:
+    """Print each problem. The exit code: 1 if there is one, else 0."""
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
 
 
 def run_validate(args) -> int:
     """Print every problem. Exit code 1 if there is one, else 0."""
     problems = validate(args.root)
-    for problem in problems:
-        print(problem)
+    code = _told(problems)
     taxonomy = None if problems else _load(args)
-    counted = f"{_count(taxonomy.nodes, 'node')}, {_count(taxonomy.works, 'work')}, " if taxonomy else ""
-    print(f"taxonomy: {counted}{_count(problems, 'problem')}")
-    return 1 if problems else 0
+    counted = f"{count(len(taxonomy.nodes), 'node')}, {count(len(taxonomy.works), 'work')}, " if taxonomy else ""
+    print(f"taxonomy: {counted}{count(len(problems), 'problem')}")
+    return code
 
 
 def run_check_work(args) -> int:
     """Print every problem of one proposed work. Exit code 1 if there is one, else 0."""
     problems = check_work(args.file, args.root)
-    for problem in problems:
-        print(problem)
-    print(f"{args.file}: {_count(problems, 'problem') if problems else 'this work can be proposed'}")
-    return 1 if problems else 0
+    code = _told(problems)
+    print(f"{args.file}: {count(len(problems), 'problem') if problems else 'this work can be proposed'}")
+    return code
 
 
 def run_show(args) -> int:
@@ -121,9 +131,10 @@ def run_search(args) -> int:
     for hit in found[:MOST]:
         print(describe_hit(hit))
     if len(found) > MOST:
-        print(f"and {_count(found[MOST:], 'more node')}; give more words to narrow it down")
+        print(f"and {count(len(found) - MOST, 'more node')}; give more words to narrow it down")
     if not found:
-        print(f"No node says anything of {words!r}. Try fewer or other words{'' if args.works else ', or --works'}.", file=sys.stderr)
+        more = "" if args.works else ", or --works"
+        print(f"No node says anything of {words!r}. Try fewer or other words{more}.", file=sys.stderr)
     return 0 if found else 1
 
 
@@ -147,7 +158,7 @@ def run_lint(args) -> int:
             continue
         print(*found, sep="\n", end="\n" if found else "")
         faults += found
-    print(f"taxonomy {taxonomy.version}: {_count(args.files, 'file')}, {_count(faults, 'fault')}"
+    print(f"taxonomy {taxonomy.version}: {count(len(args.files), 'file')}, {count(len(faults), 'fault')}"
           + (f", {unread} not read" if unread else ""))
     return 2 if unread else 1 if faults else 0
 
@@ -168,9 +179,7 @@ def run_diff(args) -> int:
 
 def run_release(args) -> int:
     """Write the release file, unless the data are not sound or this version was released with other data."""
-    problems = check_data(args.root)
-    if problems:
-        print(*problems, sep="\n")
+    if _told(check_data(args.root)):
         return 1
     print(freeze(args.root).relative_to(args.root))
     return 0
@@ -185,12 +194,10 @@ def run_export(args) -> int:
 
 def run_pages(args) -> int:
     """Write the pages that differ. Exit code 1, and nothing is written, if the data are not sound."""
-    problems = check_data(args.root)
-    if problems:
-        print(*problems, sep="\n")
+    if _told(check_data(args.root)):
         return 1
     changed = write_pages(args.root)
     for path in changed:
         print(path.relative_to(args.root))
-    print(f"taxonomy: {_count(changed, 'page')} changed")
+    print(f"taxonomy: {count(len(changed), 'page')} changed")
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .load import Node, Taxonomy
+from .nodes import Node, Taxonomy
 from .works import MODALITIES, Work
 
 NONE_FOUND, NOT_CODED, NOT_APPLICABLE = "none found", "not coded", "not applicable"
@@ -33,7 +33,8 @@ def coverage(taxonomy: Taxonomy) -> dict:
         "shares": {
             "works_with_all_authors": _share(work.authors_complete for work in works),
             "works_with_verified_venue": _share(work.venue_verified for work in works),
-            "works_with_abstract_or_more_seen": _share(bool({"abstract", "body", "code"}.intersection(work.seen)) for work in works),
+            "works_with_abstract_or_more_seen": _share(
+                bool({"abstract", "body", "code"}.intersection(work.seen)) for work in works),
             "filings_with_evidence_beyond_the_title": _share(filing.locator != "title" for filing in filings),
         },
         "works_per_node": {node.id: len(node.works) for node in taxonomy.nodes},
@@ -44,9 +45,7 @@ def coverage(taxonomy: Taxonomy) -> dict:
 
 def applies(node: Node) -> bool:
     """Whether works belong at this node itself: it is no heading, is not retired, and does not pass them all on."""
-    if node.usage == "navigation" or node.status == "deprecated":
-        return False
-    return node.usage == "assign" or bool(node.works)
+    return not node.closed and (node.usage == "assign" or bool(node.works))
 
 
 def empty(node: Node, modality: str | None, taxonomy: Taxonomy, year: str | None = None) -> str:
@@ -69,18 +68,20 @@ def years(taxonomy: Taxonomy) -> list[str]:
 
 def as_text(counted: dict, taxonomy: Taxonomy) -> str:
     """What `coverage` counted, for the terminal: the shares, then a table of nodes and modalities."""
-    lines = [f"taxonomy {counted['version']}: {counted['nodes']} nodes, {counted['nodes_that_take_works']} of them take works; "
-             f"{counted['works']} works in {counted['filings']} filings; {counted['searches']} searches on record", ""]
+    lines = [f"taxonomy {counted['version']}: {counted['nodes']} nodes, "
+             f"{counted['nodes_that_take_works']} of them take works; {counted['works']} works in {counted['filings']} filings; {counted['searches']} searches on record", ""]
     for name, share in counted["shares"].items():
         lines.append(f"{'none to count' if share is None else f'{share:.1%}':>13}  {name.replace('_', ' ')}")
-    shown = [name for name in MODALITIES if any(name in thing.modalities for thing in (*taxonomy.works, *taxonomy.searches))]
+    shown = [name for name in MODALITIES
+             if any(name in thing.modalities for thing in (*taxonomy.works, *taxonomy.searches))]
     width = max((len(node.label) for node in taxonomy.nodes), default=0)
     lines += ["", f"{'':8} {'':{width}} {'works':>6}" + "".join(f"{name:>11}" for name in shown)]
     words = {NONE_FOUND: "none found", NOT_CODED: "·"}
     for node in taxonomy.nodes:
         if applies(node):
             counts = [_count(node.works, name) or words[empty(node, name, taxonomy)] for name in shown]
-            lines.append(f"{node.id:8} {node.label:{width}} {len(node.works):>6}" + "".join(f"{count:>11}" for count in counts))
+            lines.append(f"{node.id:8} {node.label:{width}} {len(node.works):>6}"
+                         + "".join(f"{count:>11}" for count in counts))
     lines += ["", "· not coded: no search for such works is on record. Headings take no works and are left out."]
     return "\n".join(lines)
 
@@ -99,7 +100,8 @@ def _row(node: Node, taxonomy: Taxonomy) -> dict | str:
         return NOT_APPLICABLE
     row = {}
     for modality in MODALITIES:
-        cells = {year: _count(node.works, modality, year) or empty(node, modality, taxonomy, year) for year in years(taxonomy)}
+        cells = {year: _count(node.works, modality, year) or empty(node, modality, taxonomy, year)
+                 for year in years(taxonomy)}
         same = set(cells.values())
         row[modality] = same.pop() if len(same) == 1 and isinstance(next(iter(same)), str) else cells
     return row

@@ -5,28 +5,27 @@
 A version is a folder with nodes.yaml and works.yaml, a nodes.yaml, or a file of `taxonomy/releases/`. Compared are the
 plain data and not Nodes, so that an old version can be read after the form of the data has changed.
 
-When a version is released, `freeze` writes its data to `taxonomy/releases/VERSION.json`. `validate` holds the changelog to
-these files. A file beside the data was chosen over a tag of git, because it is there in every copy: in an archive, in a
-shallow clone, in a wheel.
+Each change asks for a new version: MAJOR where an id comes to mean something else or is retired, MINOR where an id is new,
+PATCH for wording, evidence and works. A draft node counts like a stable one, and so does version 0.y, where semantic
+versioning would promise nothing: whoever has cited an id must see from the version alone whether it still means the same.
+`draft` says that a change is likely, not that it is free. So 1.0.0 is no mark of ripeness; the status of each node is.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .escape import markdown
-from .load import CHANGELOG, DATA, numbers, versions_in
+from .load import DATA, numbers
 from .strict import read_yaml
 from .works import WORKS
 
 RELEASES = Path("taxonomy") / "releases"
 LEVELS = ("PATCH", "MINOR", "MAJOR")
-# What each kind of change is called, and which number of the version it raises: MAJOR where an id comes to mean something
-# else or is retired, MINOR where an id is new, PATCH for wording, evidence and works. In the order of the section.
+# What each kind of change is called, and which number of the version it raises. In the order of the section.
 KINDS = {
     "removed": ("Gone, which must not be", "MAJOR"),
     "retired": ("Retired", "MAJOR"),
@@ -127,8 +126,8 @@ def read_version(path: str | Path) -> dict:
             for field in fields:
                 entry[field]
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(f"{path} holds no version of the taxonomy: scheme.version, the id or label of a node, or the key or title "
-                         "of a work is missing. Check it with `mini-lib taxonomy validate`.") from None
+        raise ValueError(f"{path} holds no version of the taxonomy: scheme.version, the id or label of a node, "
+                         "or the key or title of a work is missing. Check it with `mini-lib taxonomy validate`.") from None
     return data
 
 
@@ -193,8 +192,8 @@ def _meaning(name, was: dict, node: dict) -> Iterator[Change]:
     scopes = [entry.get("scope", {}) for entry in (was, node)]
     said = []
     for field, verb in (("includes", "includes"), ("excludes", "excludes")):
-        before, after = ([item if isinstance(item, str) else f"{item['text']} (see {item['see']})" for item in scope.get(field, ())]
-                         for scope in scopes)
+        before, after = ([item if isinstance(item, str) else f"{item['text']} (see {item['see']})"
+                          for item in scope.get(field, ())] for scope in scopes)
         said += [f"{word} {verb}: {markdown(item)}" for word, items in (
             ("now", [item for item in after if item not in before]),
             ("no longer", [item for item in before if item not in after])) for item in items]
@@ -220,74 +219,11 @@ def _work_changes(old: dict, new: dict) -> Iterator[Change]:
     corrected = [pair for pair in both if pair[0] != pair[1] and pair not in refiled]
     counts = {"added": added, "removed": removed, "filed elsewhere": refiled, "corrected": corrected}
     if any(counts.values()):
-        yield Change("works", ", ".join(f"{len(works)} {what}" for what, works in counts.items()) + f"; {len(after)} in all.")
+        said = ", ".join(f"{len(works)} {what}" for what, works in counts.items())
+        yield Change("works", f"{said}; {len(after)} in all.")
     for work in added:
         yield Change("work added", f"{name(work)} at {'; '.join(places(work))}.")
     for work in removed:
         yield Change("work removed", f"{name(work)}, before at {'; '.join(places(work))}.")
     for was, work in refiled:
         yield Change("work refiled", f"{name(work)} at {'; '.join(places(work))}; before at {'; '.join(places(was))}.")
-
-
-# ---------------------------------------------------------------- releases
-
-def freeze(root: str | Path) -> Path:
-    """Write the data under `root` to `taxonomy/releases/VERSION.json`; a released version never changes.
-
-    Returns the file. Raises FileExistsError when this version was released with other data, and what `read_version` raises.
-    """
-    root = Path(root)
-    data = read_version(root / DATA)
-    path = root / RELEASES / f"{data['scheme']['version']}.json"
-    text = _as_text(data)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise FileExistsError(f"{path} is released, and the data differ from it. Raise scheme.version first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
-
-
-def _as_text(data: dict) -> str:
-    """JSON with one node or work to a line, so that the file is small and a change of it can be read."""
-    def listed(entries) -> str:
-        return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
-    parts = [f"{json.dumps(name)}: {listed(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)}"
-             for name, value in data.items()]
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def agrees_with_releases(root: str | Path, changelog: str) -> Iterator[str]:
-    """Every version in the changelog but the newest has its file; the newest section says all that changed since the last;
-    its number is high enough; and what is released stays as it is.
-
-    "Wording only" lines of the section say which new definitions mean the same as before; a person writes or removes them.
-    """
-    root, data = Path(root), read_version(Path(root) / DATA)
-    now = data["scheme"]["version"]
-    folder = root / RELEASES
-    if not folder.is_dir():
-        return            # before the first release there is nothing to hold on to
-    for version in versions_in(changelog):
-        if version != now and not (folder / f"{version}.json").is_file():
-            yield (f"{RELEASES / version}.json is missing, though {version} is in the changelog. "
-                   "Check that version out and run `mini-lib taxonomy release` there.")
-    if (folder / f"{now}.json").is_file():
-        if read_version(folder / f"{now}.json") != data:
-            yield f"{RELEASES / now}.json: {now} is released, and the data differ from it. Raise scheme.version."
-        return
-    names = [path.stem for path in folder.glob("*.json") if re.fullmatch(r"\d{1,4}(\.\d{1,4}){2}", path.stem)]
-    last = max(names, key=numbers, default=None)
-    if last is None:
-        return
-    section = re.split(r"^## ", changelog, flags=re.MULTILINE)[1:2] or [""]
-    lines = {" ".join(line.split()) for line in section[0].splitlines()}
-    wording = re.findall(r"MX-[0-9]{4}", " ".join(line for line in lines if line.startswith(f"- {KINDS['wording'][0]}:")))
-    found = changes(read_version(folder / f"{last}.json"), data, tuple(wording))
-    fix = f"Run `mini-lib taxonomy diff {RELEASES / last}.json taxonomy` and paste what it prints."
-    for change in found:
-        if " ".join(str(change).split()) not in lines:
-            yield f"{CHANGELOG}: the section on {now} lacks the line {str(change)!r}. {fix}"
-    wanted = least(last, level_of(found))
-    if numbers(now) < numbers(wanted):
-        yield (f"scheme.version is {now}, but the changes since {last} ask for {level_of(found)}. Make it {wanted} or higher"
-               f"{', or say in the changelog which definitions are wording only' if level_of(found) == 'MAJOR' else ''}.")

@@ -1,10 +1,11 @@
-"""Text that comes out as it went in: escaping for Markdown, TeX, BibTeX and the cells of a spreadsheet.
+"""Text that comes out as it went in: escaping for Markdown, TeX, BibTeX, scripts in HTML and the cells of a spreadsheet.
 
 YAML, JSON, Turtle and JSON-LD are written by libraries that escape for themselves.
 """
 
 from __future__ import annotations
 
+import json
 import re
 
 
@@ -57,7 +58,8 @@ def bibtex_name(name: str) -> str:
     if len(words) < 2 or "," in name or words[0] == "The" or plain & (GROUPS | {"and", "others"}):
         return f"{{{tex(name)}}}"
     suffix = words.pop() if words[-1] in SUFFIXES and len(words) > 2 else ""
-    start = next((place for place, word in enumerate(words[1:-1], 1) if word in PARTICLES or word.islower()), len(words) - 1)
+    particles = (place for place, word in enumerate(words[1:-1], 1) if word in PARTICLES or word.islower())
+    start = next(particles, len(words) - 1)
     if words[start] in ("y", "e", "i") and start > 1:
         start -= 1      # it joins two family names: Blaise Aguera y Arcas
     family = tex(" ".join(words[start:]))
@@ -85,6 +87,15 @@ def cell(text: str) -> str:
 
 
 def fence(text: str, language: str) -> str:
+    """A block of code in Markdown that shows the text as it is.
+
+        fence("mini-lib taxonomy lint review.tex", "bash")
+    """
     # Longer than any run of backticks inside, so that nothing in the text can close it.
     ticks = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
     return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def script_safe(data) -> str:
+    """JSON that can stand in a script element: no text in it can close the element or open a comment."""
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

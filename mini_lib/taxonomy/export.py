@@ -21,10 +21,11 @@ import yaml
 
 from .cite import MACROS, address, bibtex_entry, cite_bibtex, cite_csl, named, whole
 from .escape import bibtex_name, bibtex_title, cell, tex
-from .load import Node, Taxonomy
+from .nodes import Node, Taxonomy
 from .works import Work
 
 SUMS = "SHA256SUMS"
+PLACE = "taxonomy/export"       # of the files on the published site
 COLUMNS = ("work", "title", "authors", "authors_complete", "year", "venue", "venue_verified", "arxiv", "doi", "url",
            "modalities", "seen", "record", "node", "node_label", "role", "ground", "locator", "reason", "taxonomy_version")
 # The C writer where PyYAML has it: 10,000 works in seconds and not in a minute.
@@ -58,8 +59,8 @@ def _check_place(folder: Path) -> None:
     ours = {SUMS, *re.findall(r"^[0-9a-f]{64}  (.+)$", sums.read_text(encoding="utf-8"), re.M)} if sums.is_file() else set()
     strange = sorted({path.name for path in folder.iterdir()} - ours)
     if strange:
-        raise FileExistsError(f"{folder} holds {strange[0]!r}, which no export wrote, and an export replaces the whole folder. "
-                              "Name a folder that is new, empty, or holds an export only.")
+        raise FileExistsError(f"{folder} holds {strange[0]!r}, which no export wrote, and an export replaces the whole "
+                              "folder. Name a folder that is new, empty, or holds an export only.")
 
 
 def _put(folder: Path, files: dict[str, bytes]) -> None:
@@ -168,8 +169,8 @@ def as_csv(taxonomy: Taxonomy, site: dict) -> str:
         for filing in work.filed:
             row = (work.key, work.title, _list(work, work.authors), _yes_no(work.authors_complete), work.year, work.venue,
                    _yes_no(work.venue_verified), work.arxiv or "", work.doi or "", work.url or "",
-                   _list(work, work.modalities), _list(work, work.seen), work.record or "", filing.node, labels.get(filing.node, ""),
-                   filing.role, filing.ground, filing.locator, filing.reason, taxonomy.version)
+                   _list(work, work.modalities), _list(work, work.seen), work.record or "",
+                   filing.node, labels.get(filing.node, ""), filing.role, filing.ground, filing.locator, filing.reason, taxonomy.version)
             writer.writerow(map(cell, row))
     return out.getvalue()
 
@@ -177,7 +178,8 @@ def as_csv(taxonomy: Taxonomy, site: dict) -> str:
 def _list(work: Work, items: tuple[str, ...]) -> str:
     for item in items:
         if "; " in item:
-            raise ValueError(f"{work.key}: {item!r} holds a semicolon and a space, which part names in works.csv. Write it without.")
+            raise ValueError(f"{work.key}: {item!r} holds a semicolon and a space, which part names in works.csv. "
+                             "Write it without.")
     return "; ".join(items)
 
 
@@ -186,26 +188,35 @@ def _yes_no(value: bool) -> str:
 
 
 def works_bibtex(taxonomy: Taxonomy, site: dict) -> str:
-    """The works as BibTeX, in the order of the data. The year is that in which a work was first public."""
+    """The works as BibTeX, in the order of the data.
+
+    The year is that of the venue, since the entry is of what stands there: "CVPR 2016" gives CVPR and 2016, also for a
+    work that was first public in 2015. Only where the venue has none is it the year in which the work was first public.
+    """
     return _head(taxonomy, "The works", site) + "".join(f"\n{_work_entry(work)}\n" for work in taxonomy.works)
 
 
 # A venue is one string. Where its name tells what it is, the entry has that type; else it is @misc, which fits all.
-_JOURNAL = re.compile(r"\b(?:TMLR|TPAMI|RA-L|TACL|IJCV|JMLR|NEJM AI|PNAS|Journal|Transactions|Letters|Nature|Distill|Science)\b")
+_JOURNAL = re.compile(
+    r"\b(?:TMLR|TPAMI|RA-L|TACL|IJCV|JMLR|NEJM AI|PNAS|Journal|Transactions|Letters|Nature|Distill|Science)\b")
 _MEETING = re.compile(
-    r"\b(?:AAAI|ACCV|ACL|ACM MM|AIES|AISTATS|BMVC|BlackboxNLP|CHI|COLING|COLM|CVPR|CoNLL|CoRL|EACL|ECCV|EMNLP|FAccT|ICASSP|ICCV|"
-    r"ICLR|ICML|ICRA|IJCAI|IROS|Interspeech|KDD|LREC|MICCAI|NAACL|NeurIPS|UAI|WACV|[Ww]orkshops?)\b")
+    r"\b(?:AAAI|ACCV|ACL|ACM MM|AIES|AISTATS|BMVC|BlackboxNLP|CHI|COLING|COLM|CVPR|CoNLL|CoRL|EACL|ECCV|EMNLP|FAccT|"
+    r"ICASSP|ICCV|ICLR|ICML|ICRA|IJCAI|IROS|Interspeech|KDD|LREC|MICCAI|NAACL|NeurIPS|UAI|WACV|[Ww]orkshops?)\b")
 
 
 def _work_entry(work: Work) -> str:
-    kind, place = ("article", "journal") if _JOURNAL.search(work.venue) else ("inproceedings", "booktitle")
-    if kind == "inproceedings" and not _MEETING.search(work.venue):
+    venue, year = work.published
+    venue, _, other_title = venue.partition(", as ")      # it stands there under another title
+    kind, place = ("article", "journal") if _JOURNAL.search(venue) else ("inproceedings", "booktitle")
+    if kind == "inproceedings" and not _MEETING.search(venue):
         kind, place = "misc", "howpublished"
+    notes = [f"published as: {tex(other_title)}" if other_title else "",
+             "" if work.venue_verified else "venue from memory, not checked"]
     authors = [bibtex_name(name) for name in work.authors] + ([] if work.authors_complete else ["others"])
     fields = {
-        "author": " and ".join(authors), "title": bibtex_title(work.title), place: tex(work.venue), "year": work.year,
+        "author": " and ".join(authors), "title": bibtex_title(work.title), place: tex(venue), "year": year,
         "eprint": work.arxiv, "archiveprefix": "arXiv" if work.arxiv else None, "doi": work.doi, "url": work.address,
-        "note": None if work.venue_verified else "venue from memory, not checked",
+        "note": "; ".join(filter(None, notes)),
         # Where we file it: ours to say, see works.csv for role and ground.
         "keywords": ", ".join(filing.node for filing in work.filed),
     }
@@ -222,7 +233,8 @@ def as_bibtex(taxonomy: Taxonomy, site: dict) -> str:
 
 def as_csl(taxonomy: Taxonomy, site: dict) -> str:
     """The same entries as CSL-JSON."""
-    return json.dumps([cite_csl(node, taxonomy, site) for node in (None, *taxonomy.nodes)], ensure_ascii=False, indent=1) + "\n"
+    items = [cite_csl(node, taxonomy, site) for node in (None, *taxonomy.nodes)]
+    return json.dumps(items, ensure_ascii=False, indent=1) + "\n"
 
 
 def as_latex(taxonomy: Taxonomy, site: dict) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 
 from .cite import address
-from .load import Node, Taxonomy
+from .escape import script_safe
+from .nodes import Node, Taxonomy
 
 
 def head(node: Node | None, taxonomy: Taxonomy, site: dict) -> str:
@@ -46,15 +46,11 @@ def term_set(taxonomy: Taxonomy, site: dict) -> dict:
     where = address(None, site)
     return {
         "@context": "https://schema.org", "@type": "DefinedTermSet", "@id": where, "url": where, "name": taxonomy.title,
-        "version": taxonomy.version, "datePublished": taxonomy.released, "license": f"https://spdx.org/licenses/{taxonomy.licence}",
+        "version": taxonomy.version, "datePublished": taxonomy.released,
+        "license": f"https://spdx.org/licenses/{taxonomy.licence}",
         "isBasedOn": f"https://arxiv.org/abs/{taxonomy.arxiv}",
     }
 
 
 def _script(data: dict) -> str:
     return f'<script type="application/ld+json">{script_safe(data)}</script>'
-
-
-def script_safe(data) -> str:
-    """JSON that can stand in a script element: no text in it can close the element or open a comment."""
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -5,7 +5,8 @@ in a form that nobody finds again, stand beside the label of another node, or ar
         print(fault)
 
 The whole text is read, with its comments, addresses and code, as plain text: no TeX, no Markdown is run. What could as
-well be right is left alone: the word "model" in front of an id is not taken for the label Model. `beside.py` has these rules.
+well be right is left alone: the word "model" in front of an id is not taken for the label Model (`lint_labels.py` has
+these rules), nor a Mazda MX-5 for a node.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .beside import Names, labels_beside
-from .load import Node, Taxonomy, numbers
+from .lint_labels import Names, labels_beside
+from .load import numbers
+from .nodes import Node, Taxonomy
 from .strict import read_text
 
 LARGEST = 50_000_000      # bytes; a manuscript is far below, a data dump is not
@@ -26,7 +28,8 @@ MENTION = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\n))(?P<mx>[Mm][Xx])"
                      r"(?P<sep>(?:\\nobreakdash-|\{-\}|\\?[-_]|%2[Dd]|[‐‑‒–—−~ \t\n]){0,3})"
                      r"(?P<digits>[0-9Oo]{1,9})(?P<version>[\\_.:-]{0,2}v[0-9][0-9\\_.]{0,20})?(?![A-Za-z0-9])")
 WHOLE = re.compile(r"(?<![A-Za-z0-9])mx\\?_v([0-9]{1,4})\\?_([0-9]{1,4})\\?_([0-9]{1,4})(?![A-Za-z0-9])")
-MACRO = re.compile(r"\\(mxnode|mxrequire)\s{0,9}\{(?!(?:ID|VERSION)\})([^{}#]{0,200})\}")      # but not where a manual shows it
+# But not where a manual shows it, as \mxnode{ID}.
+MACRO = re.compile(r"\\(mxnode|mxrequire)\s{0,9}\{(?!(?:ID|VERSION)\})([^{}#]{0,200})\}")
 ENTRY = re.compile(r"@[A-Za-z]{1,30}\s{0,9}[{(]\s{0,9}(mx([0-9]{4})_v([0-9_]{1,20}))\s{0,9},")
 HYPHEN = ("-", r"\-", "{-}", r"\nobreakdash-")      # what prints as a plain hyphen
 VERSION_BESIDE = re.compile(r",?[ ~\n]{1,3}(?:v|version[ ~])([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})(?![0-9.]?[0-9])")
@@ -35,7 +38,8 @@ FREE = re.compile(r"(?:\\(?:label|[A-Za-z]*ref|includegraphics|input|include)\*?
                   r"|#[\w-]*|\]\((?![^()\n]*nodes/)[^()\n]*"
                   r"|^\([^()\n]*)$")
 FILE = re.compile(r"[\w-]*\.(?:png|jpe?g|pdf|svg|eps|tex|csv|tsv)\b")
-CITED = re.compile(r"(?:\\[A-Za-z]*cite[A-Za-z]*\*?(?:\[[^\]\n]*\]){0,2}\{[^{}\n]*|@(?:[A-Za-z]+\{\s*)?|\{cite[a-z:]*\}`[^`\n]*)$")
+CITED = re.compile(r"(?:\\[A-Za-z]*cite[A-Za-z]*\*?(?:\[[^\]\n]*\]){0,2}\{[^{}\n]*"
+                   r"|@(?:[A-Za-z]+\{\s*)?|\{cite[a-z:]*\}`[^`\n]*)$")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def lint(path: str | Path, taxonomy: Taxonomy) -> list[Fault]:
     """
     path = Path(path)
     if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path}: it has more than {LARGEST // 1_000_000} MB, so it is no manuscript. Give the text alone.")
+        raise ValueError(f"{path}: it has more than {LARGEST // 1_000_000} MB, so it is no manuscript. "
+                         "Give the text alone.")
     return lint_text(read_text(path), taxonomy, str(path))
 
 
@@ -77,6 +82,19 @@ def lint_text(text: str, taxonomy: Taxonomy, file: str = "text") -> list[Fault]:
     return [faults[start] for start in sorted(faults)]
 
 
+def well_formed(match: re.Match) -> bool:
+    """Whether this mention reads as an id: MX, a hyphen and four digits."""
+    return match["mx"] == "MX" and match["sep"] in HYPHEN and bool(re.fullmatch("[0-9]{4}", match["digits"]))
+
+
+def padded(digits: str) -> str:
+    """The id that these digits come nearest to; a letter O was meant as a zero.
+
+        padded("42"), padded("00042"), padded("OO42")  ->  MX-0042
+    """
+    return f"MX-{int(re.sub('[Oo]', '0', digits)):04d}"
+
+
 class _Reader:
     """The text and what it is compared with. Each method yields (place in the text, kind, reason, fix)."""
 
@@ -89,8 +107,7 @@ class _Reader:
 
     def faults(self) -> Iterator[tuple[int, str, str, str]]:
         for match in MENTION.finditer(self.text):
-            plain = match["mx"] == "MX" and match["sep"] in HYPHEN and re.fullmatch("[0-9]{4}", match["digits"])
-            if plain:
+            if well_formed(match):
                 yield from self.id(match)
             elif match["version"]:
                 yield from self.key(match)
@@ -121,15 +138,16 @@ class _Reader:
             yield place, "label", f"The link says {labels.link} and leads to {id}.", "Make both the same."
         elif labels.wrong(id):
             other = self.nodes[labels.wrong(id)]
-            yield place, "label", f"{id} is {node.label!r}, but the label beside it, {labels.said(id)!r}, is that of {other.id}.", \
-                f"Write {other.id}, or the label {node.label!r}."
+            yield (place, "label",
+                   f"{id} is {node.label!r}, but the label beside it, {labels.said(id)!r}, is that of {other.id}.",
+                   f"Write {other.id}, or the label {node.label!r}.")
 
     def gone(self, node: Node, version: str | None) -> bool:
         """Whether the node was retired already in this version, by itself the present one."""
         return node.deprecation is not None and (version is None or numbers(version) >= numbers(node.deprecation.version))
 
     def retired(self, node: Node) -> tuple[str, str]:
-        instead = " or ".join(f"{id} ({self.nodes[id].label})" if id in self.nodes else id for id in node.deprecation.replaced_by)
+        instead = " or ".join(str(self.nodes.get(id, id)) for id in node.deprecation.replaced_by)
         return (f"{node} is retired since version {node.deprecation.version}: {node.deprecation.reason}",
                 f"Use {instead}." if instead else "Nothing takes its place; leave it out.")
 
@@ -138,19 +156,29 @@ class _Reader:
         return f"Did you mean {near}?" if near else "Look for it with `mini-lib taxonomy search WORDS`."
 
     def meant(self, match) -> bool:
-        """Whether what is no id in form was meant as one. MX-42 was; MX1000, mx-4 and "MX 10" may be other things."""
+        r"""Whether what is no id in form was meant as one; what could as well be the name of something else was not.
+
+        With a hyphen, two to six digits are an id with digits too few or too many: MX-42, MX-00042. One digit is one only
+        beside the label of that node, "Visual token (MX-8)", for a Mazda MX-5 is a car; seven are a number of something
+        else. Without a hyphen the digits must begin with a zero: MX0042, but not MX1000, mx-4 or "MX 10". What \mxnode is
+        given was meant, whatever it is.
+        """
         sep, digits = match["sep"], match["digits"]
+        if self.text.endswith(r"\mxnode{", 0, match.start()):
+            return True
         if not any(sign.isdigit() for sign in digits):
             return False
-        hyphen = match["mx"] == "MX" and sep and not set(sep) & set("_~ \t\n")
-        if not hyphen and not (digits[0] in "0Oo" and 3 <= len(digits) <= 5):
+        if match["mx"] == "MX" and sep and not set(sep) & set("_~ \t\n"):
+            if len(digits) == 1:
+                return labels_beside(self.text, match.start(), match.end("digits"), self.names).name(padded(digits))
+            return len(digits) <= 6
+        if digits[0] not in "0Oo" or not 3 <= len(digits) <= 5:
             return False
         before = self.text[self.text.rfind("\n", 0, match.start()) + 1:match.start()][-300:]
-        return hyphen or not (FREE.search(before) or FILE.match(self.text, match.end()))
+        return not (FREE.search(before) or FILE.match(self.text, match.end()))
 
     def malformed(self, match) -> Iterator[tuple]:
-        number = int(re.sub("[Oo]", "0", match["digits"]))
-        id, shown = f"MX-{number:04d}", " ".join(match[0].split())
+        id, shown = padded(match["digits"]), " ".join(match[0].split())
         node = self.nodes.get(id)
         cited = CITED.search(self.text[max(0, match.start() - 300):match.start()])
         if node and cited:
@@ -170,11 +198,11 @@ class _Reader:
     def key(self, match) -> Iterator[tuple]:
         shown = match[0].replace("\\", "").rstrip("._")
         parts = re.fullmatch(r"mx([0-9]{4})_v([0-9]{1,4})_([0-9]{1,4})_([0-9]{1,4})", shown)
-        id = "MX-" + (parts[1] if parts else f"{int(re.sub('[Oo]', '0', match['digits'])):04d}")
+        id = "MX-" + parts[1] if parts else padded(match["digits"])
         node = self.nodes.get(id)
         if node is None:
-            yield match.start(), "key", f"The key {shown!r} is of {id}, which does not exist.", \
-                self.instead(labels_beside(self.text, match.start(), match.end(), self.names))
+            yield (match.start(), "key", f"The key {shown!r} is of {id}, which does not exist.",
+                   self.instead(labels_beside(self.text, match.start(), match.end(), self.names)))
         elif parts is None:
             yield match.start(), "key", f"{shown!r} is no key of the taxonomy.", f"Write {self.key_of(id)}."
         else:
@@ -182,7 +210,8 @@ class _Reader:
             if version not in self.versions:
                 yield from self.known(match.start(), version, shown, self.key_of(id))
             elif numbers(version) < numbers(node.introduced_in):
-                yield match.start(), "version", f"{shown}: {node} came only with version {node.introduced_in}.", f"Write {self.key_of(id)}."
+                yield (match.start(), "version", f"{shown}: {node} came only with version {node.introduced_in}.",
+                       f"Write {self.key_of(id)}.")
             elif self.gone(node, version):
                 yield match.start(), "retired", *self.retired(node)
 
@@ -200,13 +229,15 @@ class _Reader:
         for field in re.finditer(r"\b(title|url|howpublished|shorttitle)\s{0,9}=((?:[^\n]|\n(?!\s*\w+\s*=))*)", body):
             for other in re.findall(r"(?<![A-Za-z0-9])MX-[0-9]{4}(?![0-9])", field[2]):
                 if other != id:
-                    yield match.start(1), "key", f"The key {key!r} is of {id}, but the {field[1]} of the entry names {other}.", \
-                        f"Write {self.key_of(other)}, or correct the {field[1]}."
+                    yield (match.start(1), "key",
+                           f"The key {key!r} is of {id}, but the {field[1]} of the entry names {other}.",
+                           f"Write {self.key_of(other)}, or correct the {field[1]}.")
                     return
             for other in re.findall(r"\bversion\s+([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})", field[2], re.IGNORECASE):
                 if other != version:
-                    yield match.start(1), "key", f"The key {key!r} is of version {version}, but its {field[1]} says {other}.", \
-                        "Make both the same."
+                    yield (match.start(1), "key",
+                           f"The key {key!r} is of version {version}, but its {field[1]} says {other}.",
+                           "Make both the same.")
                     return
 
     def macro(self, match) -> Iterator[tuple]:
@@ -215,14 +246,14 @@ class _Reader:
             if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){2}", said):
                 yield from self.known(match.start(), said, match[0])
             else:
-                yield match.start(), "version", f"{match[0]} names no version.", f"Write \\mxrequire{{{self.taxonomy.version}}}."
+                yield (match.start(), "version", f"{match[0]} names no version.",
+                       rf"Write \mxrequire{{{self.taxonomy.version}}}.")
             return
-        mentions = list(MENTION.finditer(said))
-        if said in self.nodes or any(found[0] not in self.nodes and self.meant(found) for found in mentions):
-            return      # it is right, or `malformed` has said what is wrong
-        if len(mentions) == 1 and mentions[0][0] == said:
-            return      # well formed but unknown: `id` has said so
-        near = self.names.nearest(said)
-        fix = f"Write \\mxnode{{{near}}}." if near else "Write one id, such as \\mxnode{MX-0008}."
-        yield match.start(), "macro", f"{match[0]}: \\mxnode takes one id and nothing else.", fix if not mentions else \
-            "Write " + " and ".join(rf"\mxnode{{{found[0]}}}" for found in mentions) + "."
+        mentions = list(MENTION.finditer(self.text, *match.span(2)))
+        if re.fullmatch("MX-[0-9]{4}", said):
+            return      # it is right, or `id` has said what is wrong
+        if any(not well_formed(found) and not found["version"] and self.meant(found) for found in mentions):
+            return      # `malformed` has said so
+        ids = [padded(found["digits"]) for found in mentions] or filter(None, [self.names.nearest(said)])
+        fix = " and ".join(rf"\mxnode{{{id}}}" for id in ids) or r"one id, such as \mxnode{MX-0008}"
+        yield match.start(), "macro", rf"{match[0]}: \mxnode takes one id and nothing else.", f"Write {fix}."

@@ -1,114 +1,22 @@
 """Read the files of `taxonomy/` into small frozen objects.
 
-Data move one way: YAML text -> `strict.read_yaml` (plain dicts, look-alikes refused) -> `build` (Node, Work, Taxonomy).
-`load` does both. Whether the data make sense is the business of `validate.py`.
+Data move one way: YAML text -> `strict.read_yaml` (plain dicts, look-alikes refused) -> `build` (the objects of `nodes.py`
+and `works.py`). `load` does both. Whether the data make sense is the business of `validate.py`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from . import notebook
-from .nodes import (
-    FIT,
-    Deprecation,
-    Exclusion,
-    Match,
-    Node,
-    Rival,
-    Source,
-    Translation,
-    build_nodes,
-    whole,
-)
+from .nodes import Deprecation, Exclusion, Match, Node, Rival, Source, Taxonomy, Translation
 from .strict import read_yaml
-from .works import PROTOCOL, WORKS, Search, Work, build_searches, build_works
-
-__all__ = ["CHANGELOG", "DATA", "FIT", "REPOSITORY", "Deprecation", "Exclusion", "Match", "Node", "Rival", "Source", "Taxonomy",
-           "Translation", "build", "load", "node", "shipped"]
+from .works import PROTOCOL, WORKS, Filing, Search, Work
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path("taxonomy") / "nodes.yaml"
 CHANGELOG = Path("taxonomy") / "CHANGELOG.md"
-
-
-@dataclass(frozen=True)
-class Taxonomy:
-    """All nodes of one version, in the order of the file.
-
-    versions: every version there has been, newest first, from the changelog.  searches: see `works.Search`.
-    """
-
-    id: str
-    title: str
-    version: str
-    released: str
-    licence: str
-    survey_authors: str
-    survey_title: str
-    arxiv: str
-    figure: str
-    sources: tuple[Source, ...]
-    rivals: tuple[Rival, ...]
-    nodes: tuple[Node, ...]
-    works: tuple[Work, ...]
-    searches: tuple[Search, ...] = ()
-    versions: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Taxonomy({self.id} {self.version}, {len(self.nodes)} nodes, {len(self.works)} works)"
-
-    def _repr_html_(self) -> str:
-        return notebook.taxonomy_html(self)
-
-    def find(self, query: str) -> Node:
-        """The node with this id, slug, label or other name, in any of its languages; upper and lower case are the same.
-
-            tree.find("MX-0008")
-            tree.find("model/token/visual-token")
-            tree.find("visual token")
-            tree.find("image token")              # another name of the same node
-            tree.find("시각 토큰")                # its name in Korean
-
-        Raises LookupError, with the nearest names, when there is none.
-        """
-        wanted = query.strip().casefold()
-        names = {}
-        # Ids, slugs and labels come last, so that they win over another node's alternative name.
-        for kind in (lambda n: [said.label for said in n.translations.values()], lambda n: n.alt_labels,
-                     lambda n: (n.label, n.slug, n.id)):
-            for node in self.nodes:
-                for name in kind(node):
-                    names[name.casefold()] = (name, node)
-        if wanted in names:
-            return names[wanted][1]
-        # The last word of a slug is what people remember of it.
-        ends = {node.slug.split("/")[-1].casefold(): (node.slug, node) for node in self.nodes}
-        near = get_close_matches(wanted[:200], [*names, *ends], n=5, cutoff=0.5)
-        hints = {node.id: f"{node.label} ({node.id})" for _, node in ((names | ends)[key] for key in near)}
-        tail = f"Nearest: {', '.join(list(hints.values())[:3])}." if hints else "Nothing has a similar name."
-        raise LookupError(f"No node has the id, slug or label {query!r}. {tail}")
-
-    def get(self, id: str) -> Node:
-        """The node with exactly this id. Raises KeyError when there is none."""
-        for node in self.nodes:
-            if node.id == id:
-                return node
-        raise KeyError(id)
-
-    def narrower(self, node: Node) -> tuple[Node, ...]:
-        """The nodes directly below `node`, in the order of the file."""
-        return tuple(other for other in self.nodes if node.id in other.broader)
-
-    def paths(self, node: Node) -> tuple[tuple[Node, ...], ...]:
-        """Every way from the root to `node`, root first, `node` last; the data must be acyclic."""
-        if not node.broader:
-            return ((node,),)
-        return tuple((*path, node) for parent in node.broader for path in self.paths(self.get(parent)))
 
 
 def load(path: str | Path | None = None) -> Taxonomy:
@@ -128,26 +36,13 @@ def load(path: str | Path | None = None) -> Taxonomy:
                  versions_in(changelog.read_text(encoding="utf-8")) if changelog.is_file() else ())
 
 
-def build(data: dict, works: dict, protocol: dict | None = None, versions: tuple[str, ...] = ()) -> Taxonomy:
-    """Make the Taxonomy from plain data. Raises ValueError when a field is missing."""
-    listed = build_works(works)
-    nodes, sources, rivals = build_nodes(data, listed)
-    return whole(lambda scheme: Taxonomy(
-        id=scheme["id"], title=scheme["title"], version=scheme["version"], released=scheme["released"],
-        licence=scheme["licence"], survey_authors=scheme["source"]["authors"],
-        survey_title=scheme["source"]["title"], arxiv=scheme["source"]["arxiv"],
-        figure=scheme["source"]["figure"], sources=sources, rivals=rivals, nodes=nodes, works=listed,
-        searches=build_searches(protocol) if protocol else (), versions=versions,
-    ), data["scheme"], "The scheme")
-
-
 def versions_in(changelog: str) -> tuple[str, ...]:
     """The versions that the headings of the changelog name, in its order: newest first."""
     return tuple(re.findall(r"^## ([0-9]+\.[0-9]+\.[0-9]+)\b", changelog, flags=re.MULTILINE))
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """A version as numbers, so that 0.10.0 comes after 0.9.0."""
+    """A version as numbers, so that 0.10.0 comes after 0.9.0. Raises ValueError when a part is no number."""
     return tuple(map(int, version.split(".")))
 
 
@@ -165,3 +60,115 @@ def node(name: str) -> Node:
     Raises LookupError, with the nearest names, when there is none, and what `load` raises.
     """
     return shipped().find(name)
+
+
+# ---------------------------------------------------------------- plain data -> objects; `export.plain` is the way back
+
+def build(data: dict, works: dict, protocol: dict | None = None, versions: tuple[str, ...] = ()) -> Taxonomy:
+    """Make the Taxonomy from plain data, as in the files; without a protocol it has no searches.
+
+    Raises ValueError, naming the entry, when a field is missing.
+    """
+    return _made("The data", _taxonomy, data, build_works(works), protocol or {"searches": {}}, versions)
+
+
+def build_works(data: dict) -> tuple[Work, ...]:
+    """Make the works from plain data. Raises ValueError, naming the work, when a field is missing."""
+    return tuple(_made(entry.get("key", f"Work number {number}"), _work, entry)
+                 for number, entry in enumerate(data["works"], 1))
+
+
+def _made(where: str, make, *parts):
+    """`make(*parts)`; a field that they miss becomes a ValueError that says where."""
+    try:
+        return make(*parts)
+    except KeyError as error:
+        raise ValueError(f"{where}: the field {error.args[0]!r} is missing. Add it.") from None
+
+
+def _taxonomy(data: dict, works: tuple[Work, ...], protocol: dict, versions: tuple[str, ...]) -> Taxonomy:
+    filed = {}
+    for work in works:
+        for filing in work.filed:
+            filed.setdefault(filing.node, []).append(work)
+    return Taxonomy(
+        **_made("The scheme", _scheme, data["scheme"]),
+        sources=tuple(_made(f"Source {code}", _source, code, entry) for code, entry in data["sources"].items()),
+        rivals=tuple(_made(f"Rival {code}", _rival, code, entry) for code, entry in data["rivals"].items()),
+        nodes=tuple(_made(entry.get("id", f"Node number {number}"), _node, entry, filed)
+                    for number, entry in enumerate(data["nodes"], 1)),
+        works=works,
+        searches=tuple(_made(f"Search {code}", _search, code, entry) for code, entry in protocol["searches"].items()),
+        versions=versions,
+    )
+
+
+def _scheme(entry: dict) -> dict:
+    survey = entry["source"]
+    return {name: entry[name] for name in ("id", "title", "version", "released", "licence")} | {
+        "survey_authors": survey["authors"], "survey_title": survey["title"], "arxiv": survey["arxiv"],
+        "figure": survey["figure"]}
+
+
+def _source(code: str, entry: dict) -> Source:
+    return Source(code, entry["what"], entry["supports"], entry["extent"], tuple(entry["urls"]))
+
+
+def _rival(code: str, entry: dict) -> Rival:
+    return Rival(code, entry["title"], tuple(entry["authors"]), entry["year"], entry.get("arxiv"), entry.get("url"),
+                 entry["organised_by"], entry["read"], entry["verified"])
+
+
+def _node(entry: dict, filed: dict[str, list[Work]]) -> Node:
+    survey, scope, gone = entry["survey"], entry["scope"], entry.get("deprecation")
+    return Node(
+        id=entry["id"],
+        slug=entry["slug"],
+        label=entry["label"],
+        alt_labels=tuple(entry["alt_labels"]),
+        definition=entry["definition"],
+        includes=tuple(scope["includes"]),
+        excludes=tuple(Exclusion(item["text"], item["see"]) for item in scope["excludes"]),
+        usage=entry["usage"],
+        usage_note=entry.get("usage_note"),
+        broader=tuple(entry["broader"]),
+        see_also=tuple(entry["see_also"]),
+        status=entry["status"],
+        deprecation=gone and Deprecation(gone["version"], gone["reason"], tuple(gone["replaced_by"])),
+        introduced_in=entry["introduced_in"],
+        relation=survey["relation"],
+        confirmation=survey.get("confirmation"),
+        seen=tuple(survey.get("seen", ())),
+        survey_note=survey.get("note"),
+        strengths=tuple(entry["strengths"]),
+        limitations=tuple(entry["limitations"]),
+        open_problems=tuple(entry["open_problems"]),
+        runnable=entry["runnable"],
+        translations={tag: Translation(said["label"], said["definition"]) for tag, said in entry["translations"].items()},
+        matches=tuple(Match(match["rival"], match["term"], match["fit"], match.get("where")) for match in entry["matches"]),
+        works=tuple(filed.get(entry["id"], ())),
+    )
+
+
+def _work(entry: dict) -> Work:
+    return Work(
+        key=entry["key"],
+        title=entry["title"],
+        authors=tuple(entry["authors"]),
+        authors_complete=entry["authors_complete"],
+        year=entry["year"],
+        venue=entry["venue"],
+        venue_verified=entry["venue_verified"],
+        arxiv=entry.get("arxiv"),
+        doi=entry.get("doi"),
+        url=entry.get("url"),
+        modalities=tuple(entry["modalities"]),
+        seen=tuple(entry["seen"]),
+        record=entry.get("record"),
+        filed=tuple(Filing(**{name: filing[name] for name in Filing.__dataclass_fields__}) for filing in entry["filed"]),
+    )
+
+
+def _search(code: str, entry: dict) -> Search:
+    return Search(code, entry["date"], tuple(entry["corpora"]), tuple(entry["words"]), entry["looked_at"],
+                  tuple(entry["nodes"]), tuple(entry["modalities"]), entry["outcome"])

@@ -1,11 +1,13 @@
-"""Nodes, and what they point to: `taxonomy/nodes.yaml` as small frozen objects."""
+"""The taxonomy, its nodes, and what they point to: `taxonomy/nodes.yaml` as small frozen objects."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from . import notebook
-from .works import Work
+from .works import Search, Work
 
 FIT = {
     "exact": "the same class",
@@ -66,6 +68,16 @@ class Rival:
     read: str
     verified: bool
 
+    @property
+    def by(self) -> str:
+        """"Ada Lovelace et al.", as short as it is usually said."""
+        return self.authors[0] + (" et al." if len(self.authors) > 1 else "")
+
+    @property
+    def address(self) -> str | None:
+        """Where to find it: arXiv, else the address given."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
+
 
 @dataclass(frozen=True)
 class Match:
@@ -110,78 +122,116 @@ class Node:
     matches: tuple[Match, ...]
     works: tuple[Work, ...]
 
+    @property
+    def closed(self) -> bool:
+        """Whether no work may be filed here: it is a heading, or retired."""
+        return self.usage == "navigation" or self.status == "deprecated"
+
     def __str__(self) -> str:
         return f"{self.id} ({self.label})"
 
     def __repr__(self) -> str:
         retired = " (retired)" if self.status == "deprecated" else ""
-        return f"Node({self.id}: {self.label!r}{retired}, {self.slug}, {len(self.works)} work{'s' * (len(self.works) != 1)})"
+        works = f"{len(self.works)} work{'s' * (len(self.works) != 1)}"
+        return f"Node({self.id}: {self.label!r}{retired}, {self.slug}, {works})"
 
     def _repr_html_(self) -> str:
         return notebook.node_html(self)
 
 
-def build_nodes(data: dict, works: tuple[Work, ...]) -> tuple[tuple[Node, ...], tuple[Source, ...], tuple[Rival, ...]]:
-    """Make nodes, sources and rivals from plain data; each node gets those of `works` that are filed at it.
+@dataclass(frozen=True)
+class Taxonomy:
+    """All nodes of one version, in the order of the file.
 
-    Raises ValueError naming the entry when a field is missing.
+    versions: every version there has been, newest first, from the changelog.  searches: see `works.Search`.
     """
-    filed = {}
-    for work in works:
-        for filing in work.filed:
-            filed.setdefault(filing.node, []).append(work)
-    nodes = tuple(whole(lambda entry: _node(entry, tuple(filed.get(entry["id"], ()))), entry, entry.get("id", f"Node number {number}"))
-                  for number, entry in enumerate(data["nodes"], 1))
-    sources = tuple(whole(_source, (code, entry), f"Source {code}") for code, entry in data["sources"].items())
-    rivals = tuple(whole(_rival, (code, entry), f"Rival {code}") for code, entry in data["rivals"].items())
-    return nodes, sources, rivals
+
+    id: str
+    title: str
+    version: str
+    released: str
+    licence: str
+    survey_authors: str
+    survey_title: str
+    arxiv: str
+    figure: str
+    sources: tuple[Source, ...]
+    rivals: tuple[Rival, ...]
+    nodes: tuple[Node, ...]
+    works: tuple[Work, ...]
+    searches: tuple[Search, ...] = ()
+    versions: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Taxonomy({self.id} {self.version}, {len(self.nodes)} nodes, {len(self.works)} works)"
+
+    def _repr_html_(self) -> str:
+        return notebook.taxonomy_html(self)
+
+    def find(self, query: str) -> Node:
+        """The node with this id, slug, label or other name, in any of its languages; upper and lower case are the same.
+
+            tree.find("MX-0008")
+            tree.find("model/token/visual-token")
+            tree.find("visual token")
+            tree.find("image token")              # another name of the same node
+            tree.find("시각 토큰")                # its name in Korean
+
+        Raises LookupError, with the nearest names, when there is none.
+        """
+        wanted = query.strip().casefold()
+        names = {}
+        # Ids, slugs and labels come last, so that they win over another node's alternative name.
+        for kind in (lambda n: [said.label for said in n.translations.values()], lambda n: n.alt_labels,
+                     lambda n: (n.label, n.slug, n.id)):
+            for node in self.nodes:
+                for name in kind(node):
+                    names[name.casefold()] = (name, node)
+        if wanted in names:
+            return names[wanted][1]
+        # The last word of a slug is what people remember of it.
+        ends = {node.slug.split("/")[-1].casefold(): (node.slug, node) for node in self.nodes}
+        near = get_close_matches(wanted[:200], [*names, *ends], n=5, cutoff=0.5)
+        hints = {node.id: f"{node.label} ({node.id})" for _, node in ((names | ends)[key] for key in near)}
+        tail = f"Nearest: {', '.join(list(hints.values())[:3])}." if hints else "Nothing has a similar name."
+        raise LookupError(f"No node has the id, slug or label {query!r}. {tail}")
+
+    def get(self, id: str) -> Node:
+        """The node with exactly this id. Raises KeyError when there is none."""
+        for node in self.nodes:
+            if node.id == id:
+                return node
+        raise KeyError(id)
+
+    def narrower(self, node: Node) -> tuple[Node, ...]:
+        """The nodes directly below `node`, in the order of the file."""
+        return tuple(other for other in self.nodes if node.id in other.broader)
+
+    def above(self, node: Node) -> set[str]:
+        """The ids of all nodes above `node`, up to the root; its own is among them only where the data run in a circle."""
+        return reached(node.id, {other.id: other.broader for other in self.nodes})
+
+    def below(self, node: Node) -> set[str]:
+        """The ids of all nodes below `node`, down to the leaves."""
+        parts = {}
+        for other in self.nodes:
+            for parent in other.broader:
+                parts.setdefault(parent, []).append(other.id)
+        return reached(node.id, parts)
+
+    def paths(self, node: Node) -> tuple[tuple[Node, ...], ...]:
+        """Every way from the root to `node`, root first, `node` last; the data must be acyclic."""
+        if not node.broader:
+            return ((node,),)
+        return tuple((*path, node) for parent in node.broader for path in self.paths(self.get(parent)))
 
 
-def whole(make, entry, where: str):
-    """`make(entry)`; a field that it misses becomes a ValueError that says where."""
-    try:
-        return make(entry)
-    except KeyError as error:
-        raise ValueError(f"{where}: the field {error.args[0]!r} is missing. Add it.") from None
-
-
-def _source(item: tuple[str, dict]) -> Source:
-    code, entry = item
-    return Source(code, entry["what"], entry["supports"], entry["extent"], tuple(entry["urls"]))
-
-
-def _rival(item: tuple[str, dict]) -> Rival:
-    code, entry = item
-    return Rival(code, entry["title"], tuple(entry["authors"]), entry["year"], entry.get("arxiv"), entry.get("url"),
-                 entry["organised_by"], entry["read"], entry["verified"])
-
-
-def _node(entry: dict, works: tuple[Work, ...]) -> Node:
-    survey, scope, gone = entry["survey"], entry["scope"], entry.get("deprecation")
-    return Node(
-        id=entry["id"],
-        slug=entry["slug"],
-        label=entry["label"],
-        alt_labels=tuple(entry["alt_labels"]),
-        definition=entry["definition"],
-        includes=tuple(scope["includes"]),
-        excludes=tuple(Exclusion(item["text"], item["see"]) for item in scope["excludes"]),
-        usage=entry["usage"],
-        usage_note=entry.get("usage_note"),
-        broader=tuple(entry["broader"]),
-        see_also=tuple(entry["see_also"]),
-        status=entry["status"],
-        deprecation=gone and Deprecation(gone["version"], gone["reason"], tuple(gone["replaced_by"])),
-        introduced_in=entry["introduced_in"],
-        relation=survey["relation"],
-        confirmation=survey.get("confirmation"),
-        seen=tuple(survey.get("seen", ())),
-        survey_note=survey.get("note"),
-        strengths=tuple(entry["strengths"]),
-        limitations=tuple(entry["limitations"]),
-        open_problems=tuple(entry["open_problems"]),
-        runnable=entry["runnable"],
-        translations={language: Translation(said["label"], said["definition"]) for language, said in entry["translations"].items()},
-        matches=tuple(Match(match["rival"], match["term"], match["fit"], match.get("where")) for match in entry["matches"]),
-        works=works,
-    )
+def reached(start: str, leads_to: Mapping[str, Iterable[str]]) -> set[str]:
+    """All that one comes to from `start` by going on and on; `start` itself only where a circle leads back to it."""
+    found, waiting = set(), list(leads_to.get(start, ()))
+    while waiting:
+        place = waiting.pop()
+        if place not in found:
+            found.add(place)
+            waiting += leads_to.get(place, ())
+    return found

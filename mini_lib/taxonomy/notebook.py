@@ -17,12 +17,14 @@ def work_html(work) -> str:
 
 def node_html(node) -> str:
     """Name, definition, names in other languages, and the works."""
-    other = " · ".join(f'<span lang="{escape(language)}">{escape(said.label)}</span>' for language, said in node.translations.items())
+    other = " · ".join(f'<span lang="{escape(language)}">{escape(said.label)}</span>'
+                       for language, said in node.translations.items())
     gone = f"<p><b>Retired:</b> {escape(node.deprecation.reason)}</p>" if node.deprecation else ""
     works = "".join(f"<li>{_line(work)}</li>" for work in node.works[:MOST])
     more = f"<p>and {len(node.works) - MOST} more</p>" if len(node.works) > MOST else ""
     return (f"<div><p><b>{escape(node.label)}</b> <code>{escape(node.id)}</code> <code>{escape(node.slug)}</code></p>"
-            f"{gone}<p>{escape(node.definition)}</p><p>{other}</p>" + (f"<ul>{works}</ul>{more}" if works else "") + "</div>")
+            f"{gone}<p>{escape(node.definition)}</p><p>{other}</p>"
+            + (f"<ul>{works}</ul>{more}" if works else "") + "</div>")
 
 
 def taxonomy_html(taxonomy) -> str:
@@ -30,7 +32,8 @@ def taxonomy_html(taxonomy) -> str:
     rows = "".join(f"<tr><td><code>{escape(node.id)}</code></td><td>{escape(node.label)}</td><td>{escape(node.slug)}</td>"
                    f"<td>{len(node.works)}</td></tr>" for node in taxonomy.nodes)
     return (f"<div><p><b>{escape(taxonomy.title)}</b>, version {escape(taxonomy.version)}, {escape(taxonomy.released)}</p>"
-            f"<table><thead><tr><th>id</th><th>label</th><th>slug</th><th>works</th></tr></thead><tbody>{rows}</tbody></table></div>")
+            "<table><thead><tr><th>id</th><th>label</th><th>slug</th><th>works</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></div>")
 
 
 def _line(work) -> str:

@@ -14,7 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .escape import markdown
-from .load import DATA, Node, Rival, Taxonomy, load
+from .export import SUMS
+from .load import DATA, load
+from .nodes import Node, Rival, Taxonomy
 from .pages_coverage import render_coverage
 from .pages_node import render_page
 from .pages_parts import (
@@ -25,6 +27,7 @@ from .pages_parts import (
     badge,
     cite_boxes,
     count,
+    download,
     link,
     page,
     repository_file,
@@ -35,7 +38,17 @@ from .pages_parts import (
 from .pages_reviewers import render_reviewers
 from .pages_works import render_works
 from .picture import LEGEND, draw_tree
-from .works import WORKS
+from .works import PROTOCOL, WORKS
+
+DOWNLOADS = {
+    "all data": ("taxonomy.yaml", "taxonomy.json"),
+    "the tree as SKOS": ("taxonomy.ttl", "taxonomy.jsonld"),
+    "the works, a row for each place where one is filed": ("works.csv",),
+    "the works, to cite them": ("works.bib",),
+    "the nodes and the whole, to cite them": ("taxonomy.bib", "taxonomy.csl.json"),
+    "macros for LaTeX": ("taxonomy.tex",),
+    "checksums of these files": (SUMS,),
+}
 
 __all__ = ["CONFIRMATION", "all_pages", "book_site", "present_pages", "render_index", "render_page", "write_pages"]
 
@@ -104,6 +117,7 @@ def render_index(taxonomy: Taxonomy, site: dict) -> str:
             f"- [All works](works.md): {count(len(taxonomy.works), 'work')}, to sort and filter",
             "- [Coverage map](coverage.md): where works are filed, and what an empty place means",
             "- [For reviewers](reviewers.md): how this was made, how to cite it, how to propose a work or a node",
+            "- [Downloads](index.md#downloads): the data for other programs, with checksums",
         ]),
         NO_CLAIM,
         "## The tree",
@@ -128,9 +142,14 @@ def render_index(taxonomy: Taxonomy, site: dict) -> str:
         "To cite one node, copy the entry at the foot of its page. It names the version, since wording may change "
         "while the id stays. To cite the whole:",
         cite_boxes(None, taxonomy, site),
-        f"The data are two files, [nodes.yaml](<{repository_file(site, DATA.as_posix())}>) and "
-        f"[works.yaml](<{repository_file(site, WORKS.as_posix())}>), under the licence "
-        f"{markdown(taxonomy.licence)}. [All changes](<{repository_file(site, 'taxonomy/CHANGELOG.md')}>).",
+        "## Downloads",
+        f"Version {taxonomy.version}, under the licence {markdown(taxonomy.licence)}:",
+        "\n".join(f"- {', '.join(download(name, site) for name in names)}: {what}" for what, names in DOWNLOADS.items()),
+        f"`mini-lib taxonomy export --out DIR` writes the same files, byte for byte. In their folder, `sha256sum -c {SUMS}` "
+        "checks them. All of them are made from "
+        f"[nodes.yaml](<{repository_file(site, DATA.as_posix())}>), [works.yaml](<{repository_file(site, WORKS.as_posix())}>) "
+        f"and [protocol.yaml](<{repository_file(site, PROTOCOL.as_posix())}>). "
+        f"[All changes](<{repository_file(site, 'taxonomy/CHANGELOG.md')}>).",
     ])
 
 
@@ -149,7 +168,6 @@ def _branch(node: Node, taxonomy: Taxonomy, depth: int) -> list[str]:
 
 
 def _rival(rival: Rival) -> str:
-    by = markdown(rival.authors[0]) + (" et al." if len(rival.authors) > 1 else "")
-    where = f"https://arxiv.org/abs/{rival.arxiv}" if rival.arxiv else rival.url
-    title = f"[{markdown(rival.title)}](<{web(where)}>)" if where else markdown(rival.title)
-    return f"- {rival.code}: {by} ({rival.year}). {title}. {markdown(rival.organised_by)} Read: {markdown(rival.read)}"
+    title = f"[{markdown(rival.title)}](<{web(rival.address)}>)" if rival.address else markdown(rival.title)
+    return (f"- {rival.code}: {markdown(rival.by)} ({rival.year}). {title}. {markdown(rival.organised_by)} "
+            f"Read: {markdown(rival.read)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .coverage import NONE_FOUND, NOT_APPLICABLE, NOT_CODED, applies, empty, years
-from .load import Node, Taxonomy
+from .nodes import Node, Taxonomy
 from .pages_parts import count, in_tree_order, link, page, works_link
 from .works import MODALITIES
 
@@ -63,7 +63,8 @@ def _table(caption: str, taxonomy: Taxonomy, columns: list) -> str:
     rows = []
     for depth, node in in_tree_order(taxonomy):
         name = (f'<th scope="row" style="padding-inline-start: {.5 + .9 * depth:g}em">'
-                f'<a href="nodes/{escape(node.id)}.md">{escape(node.label)}</a> <span class="mx-id">{escape(node.id)}</span></th>')
+                f'<a href="nodes/{escape(node.id)}.md">{escape(node.label)}</a> '
+                f'<span class="mx-id">{escape(node.id)}</span></th>')
         if applies(node):
             cells = "".join(_cell(node, filters, sum(map(inside, node.works)), empty(node, taxonomy=taxonomy, **asked))
                             for _, filters, inside, asked in columns)
@@ -71,7 +72,8 @@ def _table(caption: str, taxonomy: Taxonomy, columns: list) -> str:
             cells = f'<td class="mx-none" colspan="{len(columns)}">not applicable: {_why(node)}</td>'
         rows.append(f"<tr>{name}{cells}</tr>")
     # The numbers of the last row count works, each once, so they are no sums of the columns.
-    foot = "".join(f"<td>{_linked(number, filters) if number else 'none'}</td>" for (_, filters, _, _), number in zip(columns, totals, strict=True))
+    foot = "".join(f"<td>{_linked(number, filters) if number else 'none'}</td>"
+                   for (_, filters, _, _), number in zip(columns, totals, strict=True))
     label = "".join(letter for letter in caption.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
     return "\n".join([f'<div class="mx-scroll" role="region" aria-labelledby="{label}" tabindex="0">',
                       '<table class="table mx-map">', f'<caption id="{label}">{escape(caption)}</caption>',

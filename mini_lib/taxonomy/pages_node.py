@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .escape import markdown
-from .load import FIT, Match, Node, Taxonomy
+from .nodes import FIT, Match, Node, Taxonomy
 from .pages_parts import (
     CONFIRMATION,
     LANGUAGES,
@@ -14,7 +14,6 @@ from .pages_parts import (
     STATUS,
     USAGE,
     badge,
-    below,
     cite_boxes,
     count,
     link,
@@ -50,8 +49,7 @@ def render_page(node: Node, taxonomy: Taxonomy, site: dict) -> str:
         "## Scope" if node.includes or node.excludes else "",
         listing("Belongs here:", node.includes),
         _not_this(node, taxonomy),
-        "## Filing works here",
-        f"{USAGE[node.usage]} {markdown(node.usage_note or '')}".strip(),
+        *_usage(node),
         listing("## Strengths", node.strengths),
         listing("## Limitations", node.limitations),
         listing("## Open problems", node.open_problems),
@@ -62,7 +60,7 @@ def render_page(node: Node, taxonomy: Taxonomy, site: dict) -> str:
         "## In the survey",
         _survey(node, taxonomy),
         "## In other taxonomies" if node.matches else "",
-        "\n".join(_match(match, taxonomy) for match in node.matches),
+        _matches(node, taxonomy),
         "## History",
         _history(node, site),
         "## Cite this node",
@@ -99,8 +97,15 @@ def _not_this(node: Node, taxonomy: Taxonomy) -> str:
     return "Does not belong here:\n\n" + "\n".join(lines)
 
 
+def _usage(node: Node) -> list[str]:
+    """What is special about filing works here; nothing where they may simply be filed."""
+    if node.usage == "assign" and not node.usage_note:
+        return []
+    return ["## Filing works here", f"{USAGE[node.usage]} {markdown(node.usage_note or '')}".strip()]
+
+
 def _works(node: Node, taxonomy: Taxonomy) -> str:
-    inside = below(node, taxonomy) - {node.id}
+    inside = taxonomy.below(node)
     under = len({work.key for other in taxonomy.nodes if other.id in inside for work in other.works})
     narrower = ""
     if under:
@@ -119,7 +124,8 @@ def _work(work: Work, node: Node) -> str:
     venue = markdown(work.venue) + ("" if work.venue_verified else " (venue from memory)")
     # A backslash at the end of a line is a line break inside the item.
     return (f"- {markdown(work.by)} ({work.year}). {linked_title(work)}. {venue}.\\\n"
-            f"  {ROLES[filing.role].capitalize()} · ground: {GROUNDS[filing.ground]} · evidence in: {markdown(filing.locator)}.\\\n"
+            f"  {ROLES[filing.role].capitalize()} · ground: {GROUNDS[filing.ground]} "
+            f"· evidence in: {markdown(filing.locator)}.\\\n"
             f"  {markdown(filing.reason)}")
 
 
@@ -137,11 +143,20 @@ def _survey(node: Node, taxonomy: Taxonomy) -> str:
     return "\n\n".join(filter(None, paragraphs))
 
 
+def _matches(node: Node, taxonomy: Taxonomy) -> str:
+    lines = []
+    for fit, said in FIT.items():
+        terms = [_match(match, taxonomy) for match in node.matches if match.fit == fit]
+        if terms:
+            lines.append(f"- {said[0].upper()}{said[1:]}: {'; '.join(terms)}.")
+    return "\n".join(lines)
+
+
 def _match(match: Match, taxonomy: Taxonomy) -> str:
     rival = next((rival for rival in taxonomy.rivals if rival.code == match.rival), None)
     where = f" ({markdown(match.where)})" if match.where else ""
-    by = f"{markdown(rival.authors[0])}{' et al.' if len(rival.authors) > 1 else ''} {rival.year}" if rival else markdown(match.rival)
-    return f"- *{markdown(match.term)}*{where}, in {markdown(match.rival)} ([{by}](../index.md#other-taxonomies)): {FIT[match.fit]}."
+    by = f"{markdown(rival.by)} {rival.year}" if rival else markdown(match.rival)
+    return f"*{markdown(match.term)}*{where}, in {markdown(match.rival)} ([{by}](../index.md#other-taxonomies))"
 
 
 def _history(node: Node, site: dict) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from html import escape
 
-from .cite import cite_bibtex, cite_latex, cite_sentence
+from .cite import MACROS, cite_bibtex, cite_latex, cite_sentence
 from .escape import fence, markdown
-from .load import Node, Taxonomy
+from .export import PLACE
+from .nodes import Node, Taxonomy
 from .works import Work
 
 CONFIRMATION = {
-    "confirmed": "A source outside this project names this node; where that is E3 alone, it has no lasting public address.",
+    "confirmed": "A source outside this project names this node. One such source, E3, has no lasting public address.",
     "confirmed-substance": "A public source shows the content of this node. Its exact name in the survey was not seen.",
     "likely": "We recall this node, and a public source supports it indirectly. Its name or place may differ in "
               "the survey.",
@@ -93,7 +94,8 @@ def cite_boxes(node: Node | None, taxonomy: Taxonomy, site: dict) -> str:
     """How to cite, as blocks of code: the site puts a button for copying on each."""
     return "\n\n".join(["As a sentence:", fence(cite_sentence(node, taxonomy, site), "text"),
                         "As BibTeX:", fence(cite_bibtex(node, taxonomy, site), "bibtex"),
-                        "In LaTeX:", fence(cite_latex(node, taxonomy, site), "latex")])
+                        f"In LaTeX, with the macros of {download(MACROS, site)}:",
+                        fence(cite_latex(node, taxonomy, site), "latex")])
 
 
 def source_line(source) -> str:
@@ -107,6 +109,12 @@ def repository_file(site: dict, path: str) -> str:
     return f"{site['url'].rstrip('/')}/blob/{site['branch']}/{path}"
 
 
+def download(name: str, site: dict) -> str:
+    """A link to a file of the export on the published site. The site itself makes it a short one, so that it leads there
+    from any copy (`mini_lib.book.sphinx_taxonomy`)."""
+    return f"[{markdown(name)}](<{site['baseurl'].rstrip('/')}/{PLACE}/{name}>)"
+
+
 def works_link(text: str, folder: str = "", **filters: str) -> str:
     """An HTML link to the table of works with these filters set. The text must be escaped already.
 
@@ -115,17 +123,6 @@ def works_link(text: str, folder: str = "", **filters: str) -> str:
     """
     query = "&amp;".join(f"{escape(name)}={escape(value)}" for name, value in filters.items())
     return f'<a href="{folder}works.md?{query}">{text}</a>'
-
-
-def below(node: Node, taxonomy: Taxonomy) -> set[str]:
-    """The ids of the node and of all nodes under it."""
-    found, waiting = set(), [node]
-    while waiting:
-        here = waiting.pop()
-        if here.id not in found:
-            found.add(here.id)
-            waiting += taxonomy.narrower(here)
-    return found
 
 
 def in_tree_order(taxonomy: Taxonomy) -> list[tuple[int, Node]]:

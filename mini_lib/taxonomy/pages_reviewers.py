@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .cite import cite_latex, cite_sentence
+from .cite import MACROS, cite_latex, cite_sentence
 from .escape import fence, markdown
-from .load import Taxonomy
-from .pages_parts import cite_boxes, count, page, repository_file
+from .nodes import Taxonomy
+from .pages_parts import cite_boxes, count, download, page, repository_file
 from .works import GROUNDS, ROLES, WORKS, Search
 
 SEARCHED = "2026-11-21"
@@ -24,6 +24,8 @@ def render_reviewers(taxonomy: Taxonomy, site: dict) -> str:
         "living systematic reviews, as far as they fit. The taxonomy is no systematic review, and does not claim to be one.",
         "## Protocol",
         *_protocol(taxonomy),
+        "## Who filed the works",
+        *_coder(taxonomy),
         "## Searches",
         *_searches(taxonomy),
         "## Living mode",
@@ -37,8 +39,7 @@ def render_reviewers(taxonomy: Taxonomy, site: dict) -> str:
             "whether or not anyone has said so.",
         ]),
         "## Agreement between coders",
-        "One coder filed each work. There is no second coding yet. So no agreement can be computed, and none is given. "
-        "Until there is one, take each filing as one reader's judgement; its reason stands beside it, so that you can check it.",
+        *_agreement(taxonomy, site),
         "## How to cite",
         *_citing(taxonomy, site),
         "## How to propose a work or a node",
@@ -48,12 +49,9 @@ def render_reviewers(taxonomy: Taxonomy, site: dict) -> str:
 
 def _protocol(taxonomy: Taxonomy) -> list[str]:
     works, filings = taxonomy.works, [filing for work in taxonomy.works for filing in work.filed]
-    seen = Counter(part for work in works for part in work.seen)
     grounds, roles = Counter(filing.ground for filing in filings), Counter(filing.role for filing in filings)
     ours = sum(node.relation == "added" for node in taxonomy.nodes)
-    full, unsure = sum(work.authors_complete for work in works), sum(not work.venue_verified for work in works)
     single = sum(len(work.modalities) == 1 for work in works)
-    without = sum(not work.seen for work in works)
     return [
         "**Question.** Which kinds of work explain multimodal large language models, and which works are of which kind?",
         f"**The tree.** {count(len(taxonomy.nodes), 'node')}: {len(taxonomy.nodes) - ours} are meant to follow Figure "
@@ -67,19 +65,56 @@ def _protocol(taxonomy: Taxonomy) -> list[str]:
         f"language, or the encoders they are built from. {count(single, 'work')} on models of one modality "
         "stand in the list too, mostly where a method comes from there.",
         "**Screening.** Candidates came by name, from the sources of the tree and from what we knew, or by words of the nodes in "
-        "titles and abstracts. Each work that was kept was matched with a public record. We did not keep count of what was left out, so there is no flow diagram.",
-        f"**What was read.** Of {count(len(works), 'work')}, in public records: "
-        + "; ".join(f"{PARTS[part]} of {seen[part]}" for part in PARTS)
-        + f"; for {without}, nothing but an entry in a list. A record is seldom the work itself: the filings rest on what "
-        f"abstracts say. All authors are named for {full}. The venue is from memory for {unsure}.",
-        f"**Filing.** {count(len(filings), 'filing')} of {count(len(works), 'work')}. One coder filed each work, by the definitions "
-        "and the scope of the nodes: a language model under written rules, working for this project. We know of no check of the "
-        "filings by a person. Each filing says what the evidence is and where it was seen. The role of a work at a node:",
+        "titles and abstracts. Each work that was kept was matched with a public record. We did not keep count of what "
+        "was left out, so there is no flow diagram.",
+        f"**Filing.** {count(len(filings), 'filing')} of {count(len(works), 'work')}, by the definitions and the scope of the nodes. "
+        "Each filing says what the evidence is and where it was seen. The role of a work at a node:",
         "\n".join(f"- {text}: {count(roles[role], 'filing')}" for role, text in ROLES.items()),
         "The ground on which it stands there:",
         "\n".join(f"- {text}: {count(grounds[ground], 'filing')}" for ground, text in GROUNDS.items()),
         "The works are in the [table of all works](works.md). What is empty, and what an empty cell means, is in the "
         "[coverage map](coverage.md).",
+    ]
+
+
+def _coder(taxonomy: Taxonomy) -> list[str]:
+    works, filings = taxonomy.works, [filing for work in taxonomy.works for filing in work.filed]
+    seen = Counter(part for work in works for part in work.seen)
+    return [
+        "The works were filed with the help of a language model, under written rules: the definitions and the scope of the nodes. "
+        "No second person has coded them, and we know of no check of each filing by a person. Take a filing as the judgement "
+        "of one reader. Its reason stands beside it, so that you can check it.",
+        f"Bibliographic facts were looked up in public records. Of {count(len(works), 'work')} we saw there:",
+        "\n".join(f"- {text} of {_share(seen[part], works)}" for part, text in PARTS.items()),
+        f"The list names all authors of {_share(sum(work.authors_complete for work in works), works)}. The venue of "
+        f"{_share(sum(work.venue_verified for work in works), works)} was seen in a record; the others are marked as from memory.",
+        "A record is seldom the work itself: the filings rest on what abstracts say. The evidence lies beyond the title in "
+        f"{_share(sum(filing.locator != 'title' for filing in filings), filings)} of {count(len(filings), 'filing')}.",
+    ]
+
+
+def _share(number: int, things) -> str:
+    """"296 (99.0 %)"."""
+    return f"{number} ({number / len(things):.1%})".replace("%", " %") if things else str(number)
+
+
+def _agreement(taxonomy: Taxonomy, site: dict) -> list[str]:
+    report = f"{site['url'].rstrip('/')}/issues/new?title=Second%20coding"
+    return [
+        "No work has two codings, so statistics of agreement are not available yet, and none are given. Where there are two, "
+        "this page will say for how many works, how often both chose the same nodes, and Cohen's kappa over all pairs of work and "
+        "node.",
+        "To become the second coder:",
+        "\n".join([
+            f"1. Take {download('works.csv', site)} and throw a die for where to begin among its first five works. From there take "
+            f"every fifth work, about {len(taxonomy.works) // 5}. More is better.",
+            "2. Hide the columns *node* to *reason* before you look. On the page of a node read the definition and the scope, and stop "
+            "before its works.",
+            "3. Read at least the abstract of each work. Choose the narrowest [nodes](index.md) whose definition and scope fit, or "
+            "*none*. Write a table with the columns *work*, *node*, *role*, *locator*, *reason*: a row for each node that you choose.",
+            f"4. [Send the table](<{report}>) with your name, the date, the version {taxonomy.version}, and what ties you to the listed works. "
+            "Both codings are published as they were made, with the agreement, before anything is settled between them.",
+        ]),
     ]
 
 
@@ -94,21 +129,26 @@ def _searches(taxonomy: Taxonomy) -> list[str]:
 
 def _search(search: Search) -> str:
     words = ", ".join(f"*{markdown(word)}*" for word in search.words)
-    return (f"- {search.code}, {search.date}: {words}, in {markdown(', '.join(search.corpora))}. Results read: {markdown(search.looked_at)}. "
-            f"For {', '.join(search.nodes)}, with {', '.join(search.modalities)}. {markdown(search.outcome)}")
+    return (f"- {search.code}, {search.date}: {words}, in {markdown(', '.join(search.corpora))}. "
+            f"Results read: {markdown(search.looked_at)}. For {', '.join(search.nodes)}, with {', '.join(search.modalities)}. {markdown(search.outcome)}")
 
 
 def _living(site: dict) -> list[str]:
     return [
-        "There is no fixed schedule. A new version is made when",
+        "There is no fixed schedule: the searches are not repeated on set dates, so look at the date of the version. A new version "
+        "is made when",
         "\n".join([
             "- someone proposes a work, a node or a correction, and it holds;",
             "- a source becomes readable that settles what is open, such as the body of the survey;",
             "- a node turns out to be misread in practice.",
         ]),
+        "Proposals, and what became of them, are public in the issues of the repository. Whoever keeps it decides by the definitions "
+        "and the scope of the nodes.",
         "The version has three numbers. The first rises when the meaning of an id changes or an id is retired, the second when "
-        "ids are added, the third for wording, evidence and works. An id is never used again for something else; a retired node "
-        f"keeps its page, which says what to use instead. [All changes](<{repository_file(site, 'taxonomy/CHANGELOG.md')}>).",
+        "ids are added, the third for wording, evidence and works. That holds for draft nodes too, and below version 1.0.0: who "
+        "cites an id sees from the version alone whether it still means the same. An id is never used again for something else; "
+        "a retired node keeps its page, which says what to use instead. "
+        f"[All changes](<{repository_file(site, 'taxonomy/CHANGELOG.md')}>).",
     ]
 
 
@@ -120,8 +160,9 @@ def _citing(taxonomy: Taxonomy, site: dict) -> list[str]:
         fence(f"mini-lib taxonomy cite {example.id}\nmini-lib taxonomy cite {example.id} --format bibtex", "bash"),
         "A sentence for the methods section of a review:",
         fence(f"We group the works by the nodes of {cite_sentence(None, taxonomy, site)}", "text"),
-        "In LaTeX, `mini-lib taxonomy export --out DIR` writes a file of macros. With it, a node is named by its id, and the "
-        "label and the version come from the data, so that they cannot part:",
+        f"In LaTeX, {download(MACROS, site)} holds macros; `mini-lib taxonomy export --out DIR` writes it too, with "
+        "[all other forms](index.md#downloads). A node is named by its id, and the label and the version come from the data, so that they "
+        "cannot part:",
         fence(cite_latex(example, taxonomy, site), "latex"),
         "Before you hand the manuscript in, let the linter look for ids that do not exist, ids that are retired, and ids that "
         "stand beside another node's label:",

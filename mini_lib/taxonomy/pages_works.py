@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from html import escape
 
-from .head import script_safe
-from .load import DATA, Node, Taxonomy
-from .pages_parts import below, count, in_tree_order, page, repository_file, web
-from .works import GROUNDS, MODALITIES, ROLES, WORKS, Filing, Work
+from .escape import script_safe
+from .nodes import Node, Taxonomy
+from .pages_parts import count, download, in_tree_order, page, web
+from .works import GROUNDS, MODALITIES, ROLES, Filing, Work
 
 COLUMNS = ("Work", "Year", "Node", "Modalities", "Role", "Ground", "Evidence")
 
@@ -24,10 +24,10 @@ def render_works(taxonomy: Taxonomy, site: dict) -> str:
         f"{count(len(taxonomy.works), 'work')}, {count(filings, 'filing')}: each row is one work at one node, and a work "
         f"that is filed at two nodes has two rows. Taxonomy version {taxonomy.version}, {taxonomy.released}.",
         "**Role** says what the work does with what the node names. **Ground** says why it stands there: "
-        f"{', or '.join(f'“{text}”' for text in GROUNDS.values())}. **Evidence** says in which part of the work we saw it, and what it does, in our "
-        "words. That a work is listed does not mean that we endorse it. [How the works were found and filed](reviewers.md).",
-        f"The data are [works.yaml](<{repository_file(site, WORKS.as_posix())}>) and "
-        f"[nodes.yaml](<{repository_file(site, DATA.as_posix())}>).",
+        f"{', or '.join(f'“{text}”' for text in GROUNDS.values())}. **Evidence** says in which part "
+        "of the work we saw it, and what it does, in our words. That a work is listed does not mean that we endorse it. "
+        "[How the works were found and filed](reviewers.md).",
+        f"To download: {download('works.csv', site)}, {download('works.bib', site)}, and [all other forms](index.md#downloads).",
         _table(taxonomy),
         _script_data(taxonomy),
     ])
@@ -35,7 +35,9 @@ def render_works(taxonomy: Taxonomy, site: dict) -> str:
 
 def _table(taxonomy: Taxonomy) -> str:
     nodes = {node.id: node for node in taxonomy.nodes}
-    above = _above(taxonomy)
+    # For each node its own id and those of all nodes above it, by which the script finds what lies below a node.
+    above = {node.id: {node.id, *taxonomy.above(node)} for node in taxonomy.nodes}
+    above = {id: " ".join(other.id for other in taxonomy.nodes if other.id in ids) for id, ids in above.items()}
     head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
     rows = [_row(work, filing, nodes[filing.node], above[filing.node])
             for work in sorted(taxonomy.works, key=lambda work: (work.title.casefold(), work.key)) for filing in work.filed]
@@ -45,12 +47,6 @@ def _table(taxonomy: Taxonomy) -> str:
                       f"<thead><tr>{head}</tr></thead>", "<tbody>", *rows, "</tbody>", "</table>", "</div>"])
 
 
-def _above(taxonomy: Taxonomy) -> dict[str, str]:
-    """For each node its own id and those of all nodes above it, blanks between."""
-    inside = {node.id: below(node, taxonomy) for node in taxonomy.nodes}
-    return {node.id: " ".join(id for id, ids in inside.items() if node.id in ids) for node in taxonomy.nodes}
-
-
 def _row(work: Work, filing: Filing, node: Node, above: str) -> str:
     title = escape(" ".join(work.title.split()))
     linked = f'<a href="{escape(web(work.address))}">{title}</a>' if work.address else title
@@ -58,7 +54,8 @@ def _row(work: Work, filing: Filing, node: Node, above: str) -> str:
     cells = [
         f'<th scope="row">{linked}<br>{escape(work.by.rstrip("."))}. {venue}.</th>',
         f"<td>{escape(work.year)}</td>",
-        f'<td><a href="nodes/{escape(node.id)}.md">{escape(node.label)}</a> <span class="mx-id">{escape(node.id)}</span></td>',
+        f'<td><a href="nodes/{escape(node.id)}.md">{escape(node.label)}</a> '
+        f'<span class="mx-id">{escape(node.id)}</span></td>',
         f"<td>{escape(', '.join(work.modalities))}</td>",
         f"<td>{ROLES[filing.role]}</td>",
         f"<td>{GROUNDS[filing.ground]}</td>",
@@ -74,10 +71,9 @@ def _script_data(taxonomy: Taxonomy) -> str:
     used = {filing.node for work in taxonomy.works for filing in work.filed}
     nodes = []
     for depth, node in in_tree_order(taxonomy):
-        inside = below(node, taxonomy)
-        if used & inside:
-            nodes.append({"id": node.id, "label": node.label, "depth": depth, "own": node.id in used,
-                          "below": bool(used & inside - {node.id})})
+        own, below = node.id in used, bool(used & taxonomy.below(node))
+        if own or below:
+            nodes.append({"id": node.id, "label": node.label, "depth": depth, "own": own, "below": below})
     present = {modality for work in taxonomy.works for modality in work.modalities}
     data = {"nodes": nodes, "modalities": [name for name in MODALITIES if name in present],
             "roles": ROLES, "grounds": GROUNDS, "years": sorted({work.year for work in taxonomy.works})}

@@ -10,7 +10,8 @@ from __future__ import annotations
 from html import escape
 from textwrap import wrap
 
-from .load import Node, Taxonomy
+from .coverage import applies
+from .nodes import Node, Taxonomy
 from .pages_parts import badge, count, in_tree_order
 
 LETTERS = 22                    # on one line of a box
@@ -49,7 +50,8 @@ def draw_tree(taxonomy: Taxonomy, folder: str = "nodes/") -> str:
         for place, parent in enumerate(node.broader):
             if parent in y:
                 also = "" if place == 0 else " also"
-                start = (x[parent] + INDENT / 2, y[parent] + tall[parent] / 2) if x[parent] < INDENT else (x[parent] + WIDTH, y[parent])
+                below = (x[parent] + INDENT / 2, y[parent] + tall[parent] / 2)
+                start = below if x[parent] < INDENT else (x[parent] + WIDTH, y[parent])
                 edges.append(f'<path class="edge{also}" d="{_line(*start, x[node.id], y[node.id])}"/>')
     boxes = [_box(node, labels[node.id], x[node.id], y[node.id], tall[node.id], folder) for _, node in order]
     told = (f"{count(len(order), 'box', 'boxes')}: the whole on top, below it its parts, and to the right of each what it is made of. "
@@ -102,14 +104,16 @@ def _box(node: Node, lines: list[str], x: float, y: float, tall: float, folder: 
 
 
 def _said(node: Node) -> str:
-    """The words in the box: the label and how many works are filed there."""
+    """The words in the box: the label and, where works belong, how many are filed there."""
     label = " ".join(node.label.split())
     # Blanks that do not break, so that the number stays with the last word.
-    return label if node.usage == "navigation" else f"{label}\u00a0·\u00a0{len(node.works)}"
+    return f"{label}\u00a0·\u00a0{len(node.works)}" if applies(node) else label
 
 
 def _works(node: Node) -> str:
-    return ", a heading" if node.usage == "navigation" else " work" if len(node.works) == 1 else " works"
+    if not applies(node):
+        return ", a heading" if node.usage == "navigation" else ""
+    return " work" if len(node.works) == 1 else " works"
 
 
 def _lines(said: str) -> list[str]:

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from .load import Node, Taxonomy
+from .nodes import Node, Taxonomy
 
 # What is searched: how it is called, its weight, and its texts.
 FIELDS = (
@@ -30,7 +30,8 @@ FIELDS = (
 )
 WORKS = ("title of a work", 1, lambda node: [work.title for work in node.works])
 _WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"      # kana, Chinese, Korean
-_LITTLE = set("a an and are as at be by can do does for from how in into is it of on or that the their this to what which who with".split())
+_LITTLE = set("a an and are as at be by can do does for from how in into is it of on or that the their this to what which "
+              "who with".split())
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _plain(text: str) -> str:
 def _terms(text: str) -> list[str]:
     """What to look for: words without plural, and runs of Chinese or Korean as they are."""
     runs = re.findall(rf"[{_WIDE}]+|[^\W_]+(?:-[0-9]+)?", _plain(text)[:1000])
-    terms = [run if _wide(run) else _singular(run) for run in runs]
+    terms = [run if _wide(run) else singular(run) for run in runs]
     return [term for term in terms if term not in _LITTLE] or terms
 
 
@@ -90,14 +91,15 @@ def _wide(text: str) -> bool:
     return bool(re.match(f"[{_WIDE}]", text))
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """The word without the s of its plural, as far as spelling tells: "tokens" -> "token", but "class" and "gas" stay."""
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _share(term: str, text: str) -> float:
     """How much of a term is in a text, from 0 to 1."""
     if not _wide(term):
-        words = [_singular(word) for word in re.findall(r"[^\W_]+(?:-[0-9]+)?", _plain(text))]
+        words = [singular(word) for word in re.findall(r"[^\W_]+(?:-[0-9]+)?", _plain(text))]
         return 1.0 if term in words else 0.6 if len(term) > 3 and any(word.startswith(term) for word in words) else 0.0
     text = re.sub(r"\s", "", _plain(text))
     if term in text:

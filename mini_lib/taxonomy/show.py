@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from textwrap import fill, indent, shorten
 
-from .load import Node, Taxonomy
-from .nodes import FIT
-from .pages import CONFIRMATION
+from .nodes import FIT, Node, Taxonomy
+from .pages_parts import CONFIRMATION, LANGUAGES
 from .search import Hit
 from .works import GROUNDS, Work
 
-LANGUAGES = {"zh": "Chinese", "ko": "Korean"}
 WIDTH = 92
 
 
@@ -59,9 +57,8 @@ def _work(work: Work, node: Node) -> str:
 
 def _matches(node: Node, taxonomy: Taxonomy) -> list[str]:
     rivals = {rival.code: rival for rival in taxonomy.rivals}
-    return [f"{match.term}{f', {match.where}' if match.where else ''} ({rivals[match.rival].authors[0]}"
-            f"{' et al.' if len(rivals[match.rival].authors) > 1 else ''} {rivals[match.rival].year}): {FIT[match.fit]}"
-            for match in node.matches]
+    return [f"{match.term}{f', {match.where}' if match.where else ''} "
+            f"({rivals[match.rival].by} {rivals[match.rival].year}): {FIT[match.fit]}" for match in node.matches]
 
 
 def _names(ids, taxonomy: Taxonomy) -> list[str]:

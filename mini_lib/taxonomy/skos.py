@@ -26,7 +26,7 @@ except ImportError as error:
                       "pip install 'rdflib>=7.1', or in a checkout: pip install -e '.[taxonomy]'.") from error
 
 from .cite import address
-from .load import FIT, Node, Taxonomy
+from .nodes import FIT, Node, Taxonomy
 
 PREFIXES = {"dct": DCTERMS, "owl": OWL, "rdfs": RDFS, "skos": SKOS, "xsd": XSD}
 ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
@@ -133,8 +133,7 @@ def _mappings(node: Node, taxonomy: Taxonomy) -> Iterator[tuple]:
             yield SKOS[f"{match.fit}Match"], URIRef(match.where)
             continue
         rival = rivals[match.rival]
-        source = f"https://arxiv.org/abs/{rival.arxiv}" if rival.arxiv else rival.url
-        place = "; ".join(filter(None, (f"{rival.title} ({rival.year})", source, match.where)))
+        place = "; ".join(filter(None, (f"{rival.title} ({rival.year})", rival.address, match.where)))
         yield SKOS.note, _english(f"Match ({match.fit}: {FIT[match.fit]}): {match.term}, in {place}.")
 
 
@@ -142,22 +141,11 @@ def _links(node: Node, taxonomy: Taxonomy) -> Iterator[tuple]:
     """Verb, id of the other node, and the verb of the way back, if that is said too."""
     for id in node.broader:
         yield SKOS.broader, id, SKOS.narrower
-    parents = {other.id: other.broader for other in taxonomy.nodes}
+    in_line = taxonomy.above(node) | taxonomy.below(node)
     for id in node.see_also:
-        in_line = id in _above(node.id, parents) or node.id in _above(id, parents)
-        yield (RDFS.seeAlso, id, None) if in_line else (SKOS.related, id, SKOS.related)
+        yield (RDFS.seeAlso, id, None) if id in in_line else (SKOS.related, id, SKOS.related)
     for id in node.deprecation.replaced_by if node.deprecation else ():
         yield DCTERMS.isReplacedBy, id, None
-
-
-def _above(id: str, parents: dict[str, tuple[str, ...]]) -> set[str]:
-    found, waiting = set(), [*parents.get(id, ())]
-    while waiting:
-        parent = waiting.pop()
-        if parent not in found:
-            found.add(parent)
-            waiting += parents.get(parent, ())
-    return found
 
 
 def _english(text: str) -> Literal:

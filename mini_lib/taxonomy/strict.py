@@ -85,7 +85,8 @@ def read_yaml(path: str | Path, name: str | None = None) -> tuple[dict, Lines]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         why = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))) or str(error)
-        raise Malformed(name, [(mark and mark.line + 1, f"It is not valid YAML: {' '.join(why.split())}. Correct it.")]) from None
+        said = f"It is not valid YAML: {' '.join(why.split())}. Correct it."
+        raise Malformed(name, [(mark and mark.line + 1, said)]) from None
     if not isinstance(data, dict) and not reader.problems:
         reader.wrong(1, "The file must be a mapping: names, each with a colon. Correct it.")
     if reader.problems:
@@ -122,7 +123,8 @@ class _Reader:
             return self.scalar(event, path)
         if len(path) >= DEEPEST:
             # Nothing below can be kept, and going on would call this function once for each level.
-            raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels inside each other", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels inside each other",
+                                       problem_mark=event.start_mark)
         return self.mapping(path) if isinstance(event, yaml.MappingStartEvent) else self.sequence(path)
 
     def scalar(self, event, path):

@@ -1,7 +1,7 @@
 """Check the taxonomy: `validate(root)` returns every problem as a sentence with file, line, reason and fix.
 
-First the form of each file (`form.py`), since nothing else can be asked of a broken file. Then what a schema cannot
-say: one function per rule, each takes the Taxonomy and yields what it found and where (`validate_nodes.py`,
+First the form of each file (`validate_form.py`), since nothing else can be asked of a broken file. Then what a schema
+cannot say: one function per rule, each takes the Taxonomy and yields what it found and where (`validate_nodes.py`,
 `validate_works.py`). Then the files beside the data: ids.lock, CHANGELOG.md, the releases, the generated pages.
 Each rule is proven by a broken copy in tests/taxonomy/.
 """
@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from .diff import agrees_with_releases
-from .form import SCHEMAS, follows_schema, read_form, read_schema
-from .load import CHANGELOG, DATA, Node, Taxonomy, build, load
+from .load import CHANGELOG, DATA, build, build_works, load
+from .nodes import Node, Taxonomy
 from .pages import all_pages, book_site, present_pages
+from .release import agrees_with_releases
 from .strict import Lines, Malformed, at, read_yaml
+from .validate_form import SCHEMAS, follows_schema, read_form, read_schema
 from .validate_nodes import NODE_RULES, Found
 from .validate_works import SEARCH_RULES, WORK_RULES
-from .works import PROTOCOL, WORKS, build_works
+from .works import PROTOCOL, WORKS
 
 LOCK = Path("taxonomy") / "ids.lock"
 RULES = {DATA: NODE_RULES, WORKS: WORK_RULES, PROTOCOL: SEARCH_RULES}
@@ -94,7 +95,8 @@ def check_work(path: str | Path, root: str | Path) -> list[str]:
     work, = build_works(data)
     listed = replace(taxonomy, works=(*taxonomy.works, work))
     # The listed works are sound, so whatever is found now concerns the new one, which comes last.
-    return [at(name, lines.nearest(("works", 0, *where[2:])), sentence) for rule in WORK_RULES for where, sentence in rule(listed)]
+    return [at(name, lines.nearest(("works", 0, *where[2:])), sentence)
+            for rule in WORK_RULES for where, sentence in rule(listed)]
 
 
 def _placed(found: Found, taxonomy: Taxonomy, name: Path, lines: Lines) -> str:

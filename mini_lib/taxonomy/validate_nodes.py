@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from .load import Taxonomy, numbers
+from .load import numbers
+from .nodes import Taxonomy
 
 Found = tuple[tuple, str]      # where: a path into the file whose first step may be a Node; and the sentence
-
-
 WHERE = {"name": ("label",), "Chinese name": ("translations", "zh"), "Korean name": ("translations", "ko")}
 
 
@@ -44,20 +43,21 @@ def links_resolve(taxonomy: Taxonomy) -> Iterator[Found]:
             "deprecation.replaced_by": node.deprecation.replaced_by if node.deprecation else [],
         }.items():
             for target in targets:
+                where = (node, *field.split("."))
                 if target == node.id:
-                    yield (node, *field.split(".")), f"{node}: {field} points to the node itself. Point to another node, or remove it."
+                    yield where, f"{node}: {field} points to the node itself. Point to another node, or remove it."
                 elif target not in ids:
-                    yield (node, *field.split(".")), f"{node}: {field} points to {target}, which does not exist. Correct the id."
+                    yield where, f"{node}: {field} points to {target}, which does not exist. Correct the id."
 
 
 def tree_hangs_together(taxonomy: Taxonomy) -> Iterator[Found]:
     """There is one root, no node is its own ancestor, and every node reaches the root."""
-    parents = {node.id: node.broader for node in taxonomy.nodes}
-    above = {id: _ancestors(id, parents) for id in parents}
-    circle = [id for id in parents if id in above[id]]
+    above = {node.id: taxonomy.above(node) for node in taxonomy.nodes}
+    circle = [id for id in above if id in above[id]]
     if circle:
         yield (taxonomy.get(circle[0]), "broader"), (
-            f"{', '.join(circle)}: following `broader` from here leads back to the start. Take one `broader` out of the circle.")
+            f"{', '.join(circle)}: following `broader` from here leads back to the start. "
+            "Take one `broader` out of the circle.")
     roots = [node for node in taxonomy.nodes if not node.broader]
     if len(roots) != 1:
         yield (roots[-1], "broader") if roots else (), (
@@ -66,17 +66,8 @@ def tree_hangs_together(taxonomy: Taxonomy) -> Iterator[Found]:
         return
     for node in taxonomy.nodes:
         if node is not roots[0] and roots[0].id not in above[node.id]:
-            yield (node, "broader"), f"{node}: following `broader` from here never reaches the root {roots[0]}. Correct its `broader`."
-
-
-def _ancestors(id: str, parents: dict[str, tuple[str, ...]]) -> set[str]:
-    found, waiting = set(), [*parents[id]]
-    while waiting:
-        parent = waiting.pop()
-        if parent not in found:
-            found.add(parent)
-            waiting += parents.get(parent, ())
-    return found
+            yield (node, "broader"), (f"{node}: following `broader` from here never reaches the root {roots[0]}. "
+                                      "Correct its `broader`.")
 
 
 def slugs_follow_the_tree(taxonomy: Taxonomy) -> Iterator[Found]:
@@ -101,8 +92,8 @@ def matches_name_known_rivals(taxonomy: Taxonomy) -> Iterator[Found]:
     for node in taxonomy.nodes:
         for number, match in enumerate(node.matches):
             if match.rival not in codes:
-                yield (node, "matches", number), (f"{node}: the match {match.term!r} names {match.rival}, which is not among `rivals`. "
-                                                  "Add the rival or correct the code.")
+                yield (node, "matches", number), (f"{node}: the match {match.term!r} names {match.rival}, which is not "
+                                                  "among `rivals`. Add the rival or correct the code.")
 
 
 def survey_claims_are_backed(taxonomy: Taxonomy) -> Iterator[Found]:
@@ -111,15 +102,18 @@ def survey_claims_are_backed(taxonomy: Taxonomy) -> Iterator[Found]:
     for node in taxonomy.nodes:
         for code in node.seen:
             if code not in codes:
-                yield (node, "survey", "seen"), f"{node}: survey.seen names {code}, which is not among `sources`. Add the source or correct it."
+                yield (node, "survey", "seen"), (f"{node}: survey.seen names {code}, which is not among `sources`. "
+                                                 "Add the source or correct it.")
         if node.relation == "added":
             if node.confirmation or node.seen:
                 yield (node, "survey"), (f"{node}: it is ours (relation: added), so the survey cannot confirm it. "
                                          "Remove survey.confirmation and survey.seen.")
         elif node.confirmation is None:
-            yield (node, "survey"), f"{node}: survey.confirmation is missing. Say how well its place in the survey is confirmed."
+            yield (node, "survey"), (f"{node}: survey.confirmation is missing. "
+                                     "Say how well its place in the survey is confirmed.")
         elif node.confirmation == "recalled" and node.seen:
-            yield (node, "survey"), f"{node}: it is recalled, yet survey.seen is not empty. Remove the sources or raise the confirmation."
+            yield (node, "survey"), (f"{node}: it is recalled, yet survey.seen is not empty. "
+                                     "Remove the sources or raise the confirmation.")
         elif node.confirmation != "recalled" and not node.seen:
             yield (node, "survey"), (f"{node}: it is {node.confirmation}, yet no source shows it. "
                                      "Name one in survey.seen or set it to recalled.")
@@ -140,14 +134,16 @@ def deprecation_is_explained(taxonomy: Taxonomy) -> Iterator[Found]:
         if node.status == "deprecated" and node.deprecation is None:
             yield (node, "status"), f"{node}: it is deprecated without a deprecation. Add version, reason and replaced_by."
         if node.status != "deprecated" and node.deprecation is not None:
-            yield (node, "deprecation"), f"{node}: it has a deprecation but its status is {node.status}. Set the status or remove it."
+            yield (node, "deprecation"), (f"{node}: it has a deprecation but its status is {node.status}. "
+                                          "Set the status or remove it.")
     gone = {node.id for node in taxonomy.nodes if node.status == "deprecated"}
     for node in taxonomy.nodes:
         leads_to = {"deprecation.replaced_by": node.deprecation.replaced_by if node.deprecation else (),
                     "broader": () if node.id in gone else node.broader}
         for field, targets in leads_to.items():
             for target in gone.intersection(targets) - {node.id}:
-                yield (node, *field.split(".")), f"{node}: {field} points to {target}, which is retired itself. Point to a living node."
+                yield (node, *field.split(".")), (f"{node}: {field} points to {target}, which is retired itself. "
+                                                  "Point to a living node.")
 
 
 def versions_are_in_order(taxonomy: Taxonomy) -> Iterator[Found]:
@@ -155,7 +151,8 @@ def versions_are_in_order(taxonomy: Taxonomy) -> Iterator[Found]:
     try:
         date.fromisoformat(taxonomy.released)
     except ValueError:
-        yield ("scheme", "released"), f"The scheme: released is {taxonomy.released!r}, which is no date. Write year-month-day."
+        yield ("scheme", "released"), (f"The scheme: released is {taxonomy.released!r}, which is no date. "
+                                       "Write year-month-day.")
     for node in taxonomy.nodes:
         dates = {("introduced_in",): node.introduced_in}
         if node.deprecation:

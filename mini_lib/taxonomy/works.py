@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ GROUNDS = {
     "likely": "we think that the survey files it there; it was not seen",
     "ours": "our choice",
 }
+_YEAR = re.compile(r"(?:^| )((?:19|20)[0-9]{2})(?=,| |$)")      # a word of its own: no part of a date or a number
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class Work:
         more = len(self.authors) > 2 or not self.authors_complete
         return f"{self.authors[0]} et al." if more else " and ".join(self.authors)
 
+    @property
+    def published(self) -> tuple[str, str]:
+        """Where and when, apart: ("CVPR", "2016") for the venue "CVPR 2016". Where the venue has no year, or more than one,
+        it is whole, with the year in which the work was first public."""
+        parts = _YEAR.split(self.venue)
+        place = (parts[0] + parts[-1]).strip(" ,")
+        return (place, parts[1]) if len(parts) == 3 and place else (self.venue, self.year)
+
     def at(self, node: str) -> Filing | None:
         """Its placement at the node with this id, if it has one."""
         return next((filing for filing in self.filed if filing.node == node), None)
@@ -92,36 +102,3 @@ class Search:
     nodes: tuple[str, ...]
     modalities: tuple[str, ...]
     outcome: str
-
-
-def build_works(data: dict) -> tuple[Work, ...]:
-    """Make the works from sound data. Raises ValueError naming the work when a field is missing."""
-    works = []
-    for number, entry in enumerate(data["works"], 1):
-        try:
-            works.append(_work(entry))
-        except KeyError as error:
-            name = entry.get("key", f"Work number {number}")
-            raise ValueError(f"{name}: the field {error.args[0]!r} is missing. Add it.") from None
-    return tuple(works)
-
-
-def _work(entry: dict) -> Work:
-    return Work(
-        key=entry["key"], title=entry["title"], authors=tuple(entry["authors"]), authors_complete=entry["authors_complete"],
-        year=entry["year"], venue=entry["venue"], venue_verified=entry["venue_verified"], arxiv=entry.get("arxiv"),
-        doi=entry.get("doi"), url=entry.get("url"), modalities=tuple(entry["modalities"]), seen=tuple(entry["seen"]),
-        record=entry.get("record"),
-        filed=tuple(Filing(**{name: filing[name] for name in Filing.__dataclass_fields__}) for filing in entry["filed"]))
-
-
-def build_searches(data: dict) -> tuple[Search, ...]:
-    """Make the searches from sound data. Raises ValueError naming the search when a field is missing."""
-    searches = []
-    for code, entry in data["searches"].items():
-        try:
-            searches.append(Search(code, entry["date"], tuple(entry["corpora"]), tuple(entry["words"]), entry["looked_at"],
-                                   tuple(entry["nodes"]), tuple(entry["modalities"]), entry["outcome"]))
-        except KeyError as error:
-            raise ValueError(f"Search {code}: the field {error.args[0]!r} is missing. Add it.") from None
-    return tuple(searches)

@@ -16,7 +16,7 @@ from mini_lib.book import root
 
 HTML = root() / "_build/html"
 SOURCES = ("_config.yml", "_toc.yml", "_static", "site_root", "chapters", "taxonomy", "mini_lib/book",
-           "mini_lib/taxonomy/head.py")
+           "mini_lib/taxonomy")
 
 
 def pages() -> list[str]:

@@ -1,17 +1,21 @@
-"""The pages of the taxonomy in a reader's browser: filter and sort the works, walk the tree, copy a citation."""
+"""The pages of the taxonomy in a reader's browser: filter and sort the works, walk the tree, copy a citation, download."""
 
 import json
 import re
-from urllib.parse import parse_qs, urlsplit
+from hashlib import sha256
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 
 from mini_lib import taxonomy
 from mini_lib.book import site
 from mini_lib.taxonomy.cite import cite_bibtex, cite_sentence
+from mini_lib.taxonomy.export import SUMS, WRITERS, export
 
 pytestmark = pytest.mark.site
 TREE = taxonomy.load()
+EVERYTHING = sum(len(work.filed) for work in TREE.works)
+FIRST = 60      # rows that the table shows at first
 
 
 def shown(page):
@@ -20,8 +24,10 @@ def shown(page):
 
 
 def told(page):
-    rows, works = re.fullmatch(r"(\d+) of \d+ rows shown: (\d+) works?\.", page.locator(".mx-count").inner_text()).groups()
-    return int(rows), int(works)
+    """How many rows and works fit, and how many rows are shown, by the line above the table."""
+    said = page.locator(".mx-count").inner_text()
+    works, rows, shown = re.fullmatch(rf"(\d+) works? in (\d+) of {EVERYTHING} rows\.(?: The first (\d+) rows are shown\.)?", said).groups()
+    return int(rows), int(works), int(shown or rows)
 
 
 def asked(page):
@@ -30,15 +36,15 @@ def asked(page):
 
 def test_the_filters_of_the_works_table_show_what_the_data_say(visit):
     page = visit("taxonomy/works")
-    everything = sum(len(work.filed) for work in TREE.works)
-    assert len(shown(page)) == everything and told(page) == (everything, len(TREE.works))
+    assert len(shown(page)) == FIRST and told(page) == (EVERYTHING, len(TREE.works), FIRST)
     page.get_by_label("Node", exact=True).select_option("MX-0004")
     page.get_by_label("Modality").select_option("video")
     expected = [work for work in TREE.works if work.at("MX-0004") and "video" in work.modalities]
-    assert len(shown(page)) == len(expected) > 0 and told(page) == (len(expected), len(expected))
+    assert len(shown(page)) == len(expected) > 0 and told(page) == (len(expected),) * 3
+    assert page.locator(".mx-more").is_hidden()
     assert asked(page) == {"node": "MX-0004", "modality": "video"}
     page.get_by_role("button", name="Clear the filters").click()
-    page.wait_for_function("n => document.querySelectorAll('#works tbody tr:not([hidden])').length === n", arg=everything)
+    page.wait_for_function("n => document.querySelectorAll('#works tbody tr:not([hidden])').length === n", arg=FIRST)
     assert asked(page) == {}
     page.get_by_label("From year").select_option("2020")
     page.get_by_label("To year").select_option("2020")
@@ -48,14 +54,24 @@ def test_the_filters_of_the_works_table_show_what_the_data_say(visit):
     assert page.problems == []
 
 
+def test_a_long_table_shows_its_first_rows_and_the_rest_on_demand(visit):
+    page = visit("taxonomy/works")
+    button = page.get_by_role("button", name=f"Show all {EVERYTHING} rows")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert len(shown(page)) == EVERYTHING and told(page) == (EVERYTHING, len(TREE.works), EVERYTHING) and button.is_hidden()
+    assert page.evaluate("[...document.querySelectorAll('#works tbody tr')].indexOf(document.activeElement.closest('tr'))") == FIRST
+    assert page.problems == []
+
+
 def test_words_are_found_without_accents_and_the_count_is_said_aloud(visit):
     page = visit("taxonomy/works")
     page.get_by_label("Words in the row").press_sequentially("ATTENTION deiseroth bjorn")
-    page.wait_for_function("!document.querySelector('.mx-count').textContent.startsWith(document.querySelectorAll('#works tbody tr').length)")
+    page.wait_for_function("document.querySelectorAll('#works tbody tr:not([hidden])').length < 20")
     assert shown(page) and all("Deiseroth" in row[0] for row in shown(page))
     assert page.locator(".mx-count").get_attribute("role") == "status"
     page.get_by_label("Words in the row").fill("no such words anywhere")
-    page.wait_for_function("document.querySelector('.mx-count').textContent.startsWith('0 of')")
+    page.wait_for_function("document.querySelector('.mx-count').textContent.startsWith('0 works in 0 of')")
     assert shown(page) == []
 
 
@@ -66,7 +82,7 @@ def test_a_column_is_sorted_from_the_keyboard_and_says_so(visit):
         button.focus()
         page.keyboard.press("Enter")
         years = [row[1] for row in shown(page)]
-        assert years == sorted(years, reverse=expected == "descending")
+        assert years == sorted((work.year for work in TREE.works for _ in work.filed), reverse=expected == "descending")[:FIRST]
         assert page.locator("#works thead th[aria-sort]").evaluate_all("all => all.map(e => [e.innerText.trim(), e.ariaSort])") == [["Year", expected]]
     assert asked(page) == {"sort": "-year"}
     page.reload()
@@ -80,7 +96,7 @@ def test_a_number_of_the_coverage_map_opens_the_works_it_counts(visit):
         number = int(link.inner_text())
         link.click()
         page.wait_for_selector(".mx-count")
-        assert told(page) == (number, number)
+        assert told(page)[:2] == (number, number)
         page.go_back()
     assert page.problems == []
 
@@ -89,17 +105,18 @@ def test_the_table_is_whole_without_the_script(visit, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(visit("taxonomy/works").url)
-    assert page.locator("#works tbody tr:visible").count() == sum(len(work.filed) for work in TREE.works)
-    assert page.locator("form.mx-filter").count() == 0
+    assert page.locator("#works tbody tr:visible").count() == EVERYTHING
+    assert page.locator("form.mx-filter, .mx-more").count() == 0
     context.close()
 
 
 def test_a_link_with_unknown_filters_shows_everything_and_breaks_nothing(visit):
-    page = visit("taxonomy/works")
+    page = visit("taxonomy/works", wait_until="networkidle")      # what the next page cuts off would count as failed
     page.goto(page.url + "?node=MX-9999&modality=smell&from=x&sort=-nothing&words=%3Cb%3E%27%22")
     assert page.get_by_label("Node", exact=True).input_value() == "" and told(page)[0] == 0
+    page.wait_for_load_state("networkidle")
     page.goto(page.url.split("?")[0] + "?node=MX-9999&from=x&sort=toString")
-    assert told(page)[0] == sum(len(work.filed) for work in TREE.works)
+    assert told(page)[0] == EVERYTHING
     assert page.problems == []
 
 
@@ -108,7 +125,8 @@ def test_the_tree_is_one_stop_of_the_tab_key_and_the_arrows_walk_it(visit):
     boxes = page.locator("svg.mx-tree a")
     assert boxes.count() == len(TREE.nodes) and page.locator("svg.mx-tree a[tabindex='0']").count() == 1
     here = "document.activeElement.closest('svg.mx-tree a')?.getAttribute('href')"
-    boxes.first.focus()
+    page.evaluate("heading => { heading.tabIndex = -1; heading.focus(); }", page.locator("#the-tree h2").element_handle())
+    page.keyboard.press("Tab")
     seen = [page.evaluate(here)]
     for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
@@ -150,3 +168,20 @@ def test_the_head_of_a_node_page_reaches_the_browser(visit):
 def test_what_the_taxonomy_needs_is_loaded_on_its_pages_only(visit):
     page = visit("chapters/intro")
     assert page.locator("[href*='taxonomy.css'], [src*='works.js'], [src*='tree.js']").count() == 0
+
+
+def test_the_exports_can_be_downloaded_and_are_those_that_the_command_writes(visit, html, tmp_path):
+    links = set()
+    for name in ("taxonomy/reviewers", "taxonomy/works", "taxonomy/nodes/MX-0008", "taxonomy/index"):
+        page = visit(name)
+        found = page.locator("article a[href*='export/']").evaluate_all("all => all.map(link => link.href)")
+        assert found, name
+        links.update(found)
+    folder = urljoin(page.url, "export/")
+    assert links == {folder + name for name in (SUMS, *WRITERS)}
+    got = {link.removeprefix(folder): page.request.get(link) for link in links}
+    assert all(answer.status == 200 for answer in got.values())
+    sums = dict(reversed(line.split("  ")) for line in got.pop(SUMS).text().splitlines())
+    assert sums == {name: sha256(answer.body()).hexdigest() for name, answer in got.items()}
+    for path in export(TREE, site(), tmp_path / "export"):
+        assert path.read_bytes() == (html / "taxonomy/export" / path.name).read_bytes()

@@ -104,7 +104,8 @@ def test_search_without_a_hit_says_so_and_exits_with_1(capsys):
     assert out == "" and "'xyzzy'" in err
 
 
-@pytest.mark.parametrize("format, said", [("text", "MX-0008"), ("bibtex", "@misc{mx0008_v"), ("latex", r"\mxnode{MX-0008}"), ("csl", '"type"')])
+@pytest.mark.parametrize("format, said", [("text", "MX-0008"), ("bibtex", "@misc{mx0008_v"), ("latex", r"\mxnode{MX-0008}"),
+                                          ("csl", '"type"')])
 def test_cite_prints_each_format(format, said, capsys):
     assert run("cite", "visual", "token", "--format", format) == 0
     assert said in capsys.readouterr().out
@@ -130,7 +131,8 @@ def test_lint_exits_with_0_1_and_2(tmp_path, capsys):
     broken.write_bytes(b"%PDF\n\xff\0")
     assert run("lint", broken, tmp_path / "nope.tex", tmp_path, HERE / "manuscripts/clean.tex") == 2
     out, err = capsys.readouterr()
-    assert "x.pdf, line 2: The byte 0xff is not UTF-8" in err and "nope.tex: No such file" in err and out.endswith("0 faults, 3 not read\n")
+    assert "x.pdf, line 2: The byte 0xff is not UTF-8" in err and "nope.tex: No such file" in err
+    assert out.endswith("0 faults, 3 not read\n")
 
 
 def test_coverage_prints_a_table_or_json(capsys):

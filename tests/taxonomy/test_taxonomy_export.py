@@ -23,17 +23,8 @@ import mini_lib.taxonomy
 from mini_lib import taxonomy
 from mini_lib.taxonomy.cite import address, cite_csl
 from mini_lib.taxonomy.export import COLUMNS, WRITERS, as_csv, as_latex, as_turtle, export, plain
-from mini_lib.taxonomy.load import (
-    Deprecation,
-    Exclusion,
-    Match,
-    Node,
-    Rival,
-    Source,
-    Taxonomy,
-    Translation,
-    build,
-)
+from mini_lib.taxonomy.load import build
+from mini_lib.taxonomy.nodes import Deprecation, Exclusion, Match, Node, Rival, Source, Taxonomy, Translation
 from mini_lib.taxonomy.strict import read_yaml
 from mini_lib.taxonomy.works import Filing, Work
 
@@ -70,7 +61,8 @@ def hostile_tree() -> Taxonomy:
     works = tuple(Work(
         key=f"w{number}", title=text, authors=(text.replace("; ", ";"), "Ada Lovelace"), authors_complete=number % 2 == 0,
         year="2024", venue=text, venue_verified=False, arxiv="2412.02104", doi="10.1/x_y", url=None, modalities=("image", "text"),
-        seen=(), record=None, filed=(Filing("MX-0002", "introduces", "ours", text, text), Filing("MX-0003", "applies", "ours", text, text)),
+        seen=(), record=None,
+        filed=(Filing("MX-0002", "introduces", "ours", text, text), Filing("MX-0003", "applies", "ours", text, text)),
     ) for number, text in enumerate(HOSTILE))
     filed = {"MX-0002": works, "MX-0003": works}
     nodes = tuple(replace(each, works=filed.get(each.id, ())) for each in nodes)
@@ -157,7 +149,8 @@ def skos_faults(graph: Graph) -> set[str]:
         for other in graph.objects(concept, SKOS.related):
             if other in above[concept] or concept in above.get(other, ()):
                 faults.add("related is disjoint from what lies above")
-        if set(graph.objects(concept, SKOS.exactMatch)) & {*graph.objects(concept, SKOS.broadMatch), *graph.objects(concept, SKOS.relatedMatch)}:
+        other_matches = {*graph.objects(concept, SKOS.broadMatch), *graph.objects(concept, SKOS.relatedMatch)}
+        if set(graph.objects(concept, SKOS.exactMatch)) & other_matches:
             faults.add("an exact match is no other match")
         if len(set(graph.objects(concept, SKOS.notation))) != 1:
             faults.add("one notation")
@@ -219,9 +212,11 @@ def test_skos_says_what_the_data_say(exported):
     graph = graph_of(read(folder, "taxonomy.ttl"))
     for node in tree.nodes:
         uri = URIRef(address(node, SITE))
-        said = {"en": (node.label, node.definition)} | {tag: (words.label, words.definition) for tag, words in node.translations.items()}
+        said = {tag: (words.label, words.definition) for tag, words in node.translations.items()}
+        said["en"] = node.label, node.definition
         for verb, place in ((SKOS.prefLabel, 0), (SKOS.definition, 1)):
-            assert {(value.language, str(value)) for value in graph.objects(uri, verb)} == {(tag, words[place]) for tag, words in said.items()}
+            written = {(value.language, str(value)) for value in graph.objects(uri, verb)}
+            assert written == {(tag, words[place]) for tag, words in said.items()}
         assert {*map(str, graph.objects(uri, SKOS.altLabel))} == {*node.alt_labels}
         assert {*map(str, graph.objects(uri, SKOS.notation))} == {node.id}
         assert {*graph.objects(uri, SKOS.broader)} == {URIRef(address(tree.get(id), SITE)) for id in node.broader}
@@ -315,6 +310,27 @@ def printed(code: str) -> str:
     return re.sub(r"\\([a-zA-Z]+)|\\([%&$#_])|[{}]", lambda m: SIGNS[m[1]] if m[1] else m[2] or "", code)
 
 
+def entry_venue(work: Work) -> tuple[str, str]:
+    """Place and year of an entry, told apart by words and not by a pattern."""
+    words = work.venue.split(", as ")[0].split()
+    years = [word for word in words if word[:2] in ("19", "20") and len(word) == 4 and word.isdigit()]
+    return (" ".join(word for word in words if word not in years), years[0]) if years else (work.venue, work.year)
+
+
+@pytest.mark.parametrize(("venue", "place", "year", "note"), [
+    ("CVPR 2016", "CVPR", "2016", None),
+    ("NeurIPS 2023 Datasets and Benchmarks", "NeurIPS Datasets and Benchmarks", "2023", None),
+    ("2024 IEEE Conference", "IEEE Conference", "2024", None), ("TMLR 2025, as A & B", "TMLR", "2025", r"published as: A \& B"),
+    ("arXiv", "arXiv", "2015", None), ("2016", "2016", "2015", None), ("CVPR 2016, 2017", "CVPR 2016, 2017", "2015", None),
+    ("2016-05-01", "2016-05-01", "2015", None),
+])
+def test_an_entry_says_the_year_of_its_venue_once(venue, place, year, note):
+    tree = replace(TREE, works=(replace(TREE.works[0], venue=venue, venue_verified=True, year="2015"),))
+    fields = parse_string(WRITERS["works.bib"](tree, SITE), "bibtex").entries[TREE.works[0].key].fields
+    [said] = [fields[name] for name in ("journal", "booktitle", "howpublished") if name in fields]
+    assert (said, fields["year"], fields.get("note")) == (place, year, note)
+
+
 def test_pybtex_reads_the_works_back(exported):
     tree, folder = exported
     entries = parse_string(read(folder, "works.bib"), "bibtex").entries
@@ -322,12 +338,14 @@ def test_pybtex_reads_the_works_back(exported):
     for work in tree.works:
         entry = entries[work.key]
         assert printed(entry.fields["title"]) == one_line(work.title)
-        assert (entry.fields["year"], entry.fields.get("eprint"), entry.fields.get("doi")) == (work.year, work.arxiv, work.doi)
+        assert (entry.fields.get("eprint"), entry.fields.get("doi")) == (work.arxiv, work.doi)
         [venue] = [entry.fields[name] for name in ("journal", "booktitle", "howpublished") if name in entry.fields]
-        assert printed(venue) == one_line(work.venue)
+        place, year = entry_venue(work)
+        assert (printed(venue), entry.fields["year"]) == (one_line(place), year)
         assert entry.fields["keywords"].split(", ") == [filing.node for filing in work.filed]
-        authors = [printed(" ".join(person.first_names + person.middle_names + person.prelast_names + person.last_names + person.lineage_names))
-                   for person in entry.persons["author"]]
+        names = [person.first_names + person.middle_names + person.prelast_names + person.last_names + person.lineage_names
+                 for person in entry.persons["author"]]
+        authors = [printed(" ".join(parts)) for parts in names]
         assert authors == [*map(one_line, work.authors), *([] if work.authors_complete else ["others"])]
 
 
@@ -370,8 +388,8 @@ def latex_labels(text: str) -> dict[str, str]:
         depth += {"{": 1, "}": -1}.get(sign, 0)
         assert depth >= 0, "a brace closes what none opened"
     assert depth == 0, "a brace stays open"
-    known = {"makeatletter", "makeatother", "newcommand", "mxversion", "mxtaxonomy", "mxnode", "mxrequire", "ifcsname", "endcsname", "csname",
-             "else", "fi", "edef", "ifx", "protected", "def", "detokenize", "space", "PackageError", "PackageWarning", "@namedef",
+    known = {"makeatletter", "makeatother", "newcommand", "mxversion", "mxtaxonomy", "mxnode", "mxrequire", "ifcsname",
+             "endcsname", "csname", "else", "fi", "edef", "ifx", "protected", "def", "detokenize", "space", "PackageError", "PackageWarning", "@namedef",
              "mx@wanted", "mx@unknown", "mx@retired", *SIGNS}
     assert {*re.findall(r"\\([a-zA-Z@]+)", code)} <= known
     lines = re.findall(r"^\\@namedef\{mx@(MX-\d{4})\}\{(?:\\mx@retired\{.*?\}\{.*?\}\{.*?\})?(.*)\}$", code, re.M)
@@ -383,7 +401,8 @@ def latex_labels(text: str) -> dict[str, str]:
 
 def test_the_macros_print_label_id_and_version(exported):
     tree, folder = exported
-    assert latex_labels(read(folder, "taxonomy.tex")) == {node.id: one_line(f"{node.label} ({node.id}, v{tree.version})") for node in tree.nodes}
+    assert latex_labels(read(folder, "taxonomy.tex")) == {
+        node.id: one_line(f"{node.label} ({node.id}, v{tree.version})") for node in tree.nodes}
 
 
 @pytest.mark.parametrize("break_it", [lambda s: s + "}", lambda s: s.replace(r"\textbraceleft", "{"), lambda s: s.replace(r"\&", "&"),
@@ -402,8 +421,8 @@ def test_latex_sets_every_node_and_stops_at_an_unknown_one(tmp_path):
     def run(body):
         head = r"\documentclass{article}\usepackage[T1]{fontenc}\input{taxonomy.tex}"
         (tmp_path / "m.tex").write_text(f"{head}\\begin{{document}}{body}\\end{{document}}", encoding="utf-8")
-        return subprocess.run(["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "m.tex"], cwd=tmp_path, capture_output=True,
-                              encoding="latin-1", timeout=120)
+        return subprocess.run(["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "m.tex"],
+                              cwd=tmp_path, capture_output=True, encoding="latin-1", timeout=120)
 
     uses = "\n\n".join(rf"\section{{\mxnode{{{id}}}}} \mxnode{{{id}}}" for id in latin)
     for _ in range(2):      # the second time it reads the table of contents that the first time wrote

@@ -8,7 +8,7 @@ import pytest
 
 from mini_lib import taxonomy
 from mini_lib.taxonomy.lint import lint, lint_text
-from mini_lib.taxonomy.load import Deprecation
+from mini_lib.taxonomy.nodes import Deprecation
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "manuscripts"
@@ -64,8 +64,46 @@ def test_the_project_s_own_texts_have_none(path):
 
 # ---------------------------------------------------------------- one at a time
 
+# Token (MX-0007) called by the name of Neuron (MX-0014), in every way to set a name beside an id.
+MISLABELLED = {
+    "label in emphasis": r"\emph{Neuron} (MX-0007)",
+    "label before the macro": r"Neuron (\mxnode{MX-0007})",
+    "label in bold": "**Neuron** (`MX-0007`)",
+    "label in quotes": "the node “neuron” (MX-0007)",
+    "label behind in brackets": "MX-0007 (Neuron)",
+    "label behind with a version": "MX-0007 (Neuron, v0.1.0)",
+    "label behind a colon": "- MX-0007: Neuron",
+    "label and id in one bracket": "the unit (Neuron, MX-0007) is",
+    "id and label in one bracket": "the unit (MX-0007, Neuron) is",
+    "label in a table": "| MX-0007 | Neuron |",
+    "label in front in a table": "| Neuron | MX-0007 |",
+    "label in a TeX table": "Neuron & MX-0007 \\\\",
+    "label as a link": "[Neuron](../nodes/MX-0007.md)",
+    "label as a TeX link": r"\href{https://x.org/MX-0007.html}{Neuron}",
+    "Chinese label": f"{TREE.get('MX-0014').translations['zh'].label}（MX-0007）",
+    "Korean label": f"{TREE.get('MX-0014').translations['ko'].label}(MX-0007)",
+    "title of an entry": "@misc{x,\n title = {{Neuron (MX-0007)}},\n}",
+}
+# What stands where MX-0042 was meant.
+MALFORMED = {
+    "two digits": "MX-42",
+    "five digits": "MX-00042",
+    "a letter behind": "MX_0042",
+    "en dash": "MX–0042",
+    "TeX dash": "MX--0042",
+    "hyphen that does not break": "MX‑0042",
+    "space": "MX 0042",
+    "escaped underscore": r"\texttt{mx\_0042}",
+    "lower case": "see mx-0042",
+    "letter O": "MX-OO42",
+    "lower case in an address": "https://x.org/nodes/mx-0042.html",
+    "malformed in the macro": r"\mxnode{MX0042}",
+    "six digits": "MX-000042",
+}
 FAULTY = {
     # name of the case: (text, kind, what must be said)
+    **{case: (text, "label", "that of MX-0014") for case, text in MISLABELLED.items()},
+    **{case: (text, "malformed", "Write MX-0042") for case, text in MALFORMED.items()},
     "unknown with a label in front": ("- Chain of thought (MX-4711)", "unknown", "MX-0035 (Chain of thought)"),
     "unknown with a label behind": ("MX-4711: In-context learning", "unknown", "MX-0036 (In-context learning)"),
     "unknown with a misspelt label": ("Visual tokne (MX-9999)", "unknown", "MX-0008 (Visual token)"),
@@ -77,43 +115,17 @@ FAULTY = {
     "retired in the macro": (r"\mxnode{MX-0026}", "retired", "Use MX-0022"),
     "retired in an address": ("https://example.org/nodes/MX-0026.html", "retired", "Use MX-0022"),
     "retired, cited when it was retired": (r"\cite{mx0026_v1_0_0}", "retired", "Use MX-0022"),
-    "label in emphasis": (r"\emph{Neuron} (MX-0007)", "label", "that of MX-0014"),
-    "label before the macro": (r"Neuron (\mxnode{MX-0007})", "label", "that of MX-0014"),
-    "label in bold": ("**Neuron** (`MX-0007`)", "label", "that of MX-0014"),
-    "label in quotes": ("the node “neuron” (MX-0007)", "label", "that of MX-0014"),
     "label of several words in prose": ("we prune each visual token (MX-0014) first", "label", "that of MX-0008"),
     "label over a line break": ("we prune each visual\ntoken (MX-0014)", "label", "that of MX-0008"),
     "label in the plural": ("Visual tokens~(MX-0014)", "label", "that of MX-0008"),
     "label with other hyphens": ("In context learning (MX-0035)", "label", "that of MX-0036"),
     "other name of another node": ("image tokens (MX-0014)", "label", "that of MX-0008"),
-    "label behind in brackets": ("MX-0007 (Neuron)", "label", "that of MX-0014"),
-    "label behind with a version": ("MX-0007 (Neuron, v0.1.0)", "label", "that of MX-0014"),
-    "label behind a colon": ("- MX-0007: Neuron", "label", "that of MX-0014"),
-    "label and id in one bracket": ("the unit (Neuron, MX-0007) is", "label", "that of MX-0014"),
-    "id and label in one bracket": ("the unit (MX-0007, Neuron) is", "label", "that of MX-0014"),
-    "label in a table": ("| MX-0007 | Neuron |", "label", "that of MX-0014"),
-    "label in front in a table": ("| Neuron | MX-0007 |", "label", "that of MX-0014"),
-    "label in a TeX table": ("Neuron & MX-0007 \\\\", "label", "that of MX-0014"),
-    "label as a link": ("[Neuron](../nodes/MX-0007.md)", "label", "that of MX-0014"),
-    "label as a TeX link": (r"\href{https://x.org/MX-0007.html}{Neuron}", "label", "that of MX-0014"),
     "link that says another id": ("[MX-0014](../nodes/MX-0007.md)", "label", "says MX-0014 and leads to MX-0007"),
-    "Chinese label": (f"{TREE.get('MX-0014').translations['zh'].label}（MX-0007）", "label", "that of MX-0014"),
-    "Korean label": (f"{TREE.get('MX-0014').translations['ko'].label}(MX-0007)", "label", "that of MX-0014"),
     "second of two": ("Token (MX-0007) and Layer (MX-0014)", "label", "that of MX-0017"),
-    "title of an entry": ("@misc{x,\n title = {{Neuron (MX-0007)}},\n}", "label", "that of MX-0014"),
-    "two digits": ("MX-42", "malformed", "Write MX-0042"),
-    "five digits": ("MX-00042", "malformed", "Write MX-0042"),
-    "a letter behind": ("MX_0042", "malformed", "Write MX-0042"),
-    "en dash": ("MX–0042", "malformed", "Write MX-0042"),
-    "TeX dash": ("MX--0042", "malformed", "Write MX-0042"),
-    "hyphen that does not break": ("MX‑0042", "malformed", "Write MX-0042"),
-    "space": ("MX 0042", "malformed", "Write MX-0042"),
-    "escaped underscore": (r"\texttt{mx\_0042}", "malformed", "Write MX-0042"),
-    "lower case": ("see mx-0042", "malformed", "Write MX-0042"),
-    "letter O": ("MX-OO42", "malformed", "Write MX-0042"),
-    "lower case in an address": ("https://x.org/nodes/mx-0042.html", "malformed", "Write MX-0042"),
+    "one digit beside its label": ("Visual token (MX-8)", "malformed", "Write MX-0008 (Visual token)"),
+    "one digit in a table": ("| MX-8 | Visual token |", "malformed", "Write MX-0008 (Visual token)"),
+    "one digit in the macro": (r"\mxnode{MX-8}", "malformed", "Write MX-0008 (Visual token)"),
     "malformed and unknown": ("Visual token (MX-999)", "malformed", "MX-0008 (Visual token)"),
-    "malformed in the macro": (r"\mxnode{MX0042}", "malformed", "Write MX-0042"),
     "key without a version": (r"\cite{mx0042}", "malformed", "mx0042_v1_0_0"),
     "key with half a version": (r"\cite{mx0042_v0_1}", "key", "mx0042_v1_0_0"),
     "key with dots": ("[@mx0042_v0.1.0]", "key", "mx0042_v1_0_0"),
@@ -126,11 +138,15 @@ FAULTY = {
     "version beside the id": ("Neuron (MX-0014, v0.3.0)", "version", "no version 0.3.0"),
     "required version": (r"\mxrequire{0.3.0}", "version", "no version 0.3.0"),
     "required nonsense": (r"\mxrequire{latest}", "version", "names no version"),
-    "entry that names another node": ("@misc{mx0014_v0_1_0,\n  title = {{Token (MX-0007)}},\n}", "key", "the title of the entry names MX-0007"),
-    "entry that says another version": ("@misc{mx0014_v0_1_0,\n  howpublished = {Taxonomy,\n    version 0.2.0},\n}", "key", "says 0.2.0"),
+    "entry that names another node": ("@misc{mx0014_v0_1_0,\n  title = {{Token (MX-0007)}},\n}",
+                                      "key", "the title of the entry names MX-0007"),
+    "entry that says another version": ("@misc{mx0014_v0_1_0,\n  howpublished = {Taxonomy,\n    version 0.2.0},\n}",
+                                        "key", "says 0.2.0"),
     "macro with a label": (r"\mxnode{visual tokens}", "macro", r"\mxnode{MX-0008}"),
     "macro with nothing": (r"\mxnode{}", "macro", "takes one id"),
     "macro with two ids": (r"\mxnode{MX-0007,MX-0008}", "macro", r"\mxnode{MX-0007} and \mxnode{MX-0008}"),
+    "macro with a key": (r"\mxnode{mx0008_v0_1_0}", "macro", r"Write \mxnode{MX-0008}."),
+    "macro with a hyphen of TeX": (r"\mxnode{MX\-0008}", "macro", r"Write \mxnode{MX-0008}."),
     "macro with a space": (r"\mxnode{ MX-0007}", "macro", r"Write \mxnode{MX-0007}."),
 }
 
@@ -149,8 +165,10 @@ RIGHT = [
     "the data (MX-0003)", "Individual components of a Layer (MX-0018)", "MX-0014, MX-0017 and MX-0007: Token",
     "MX-0007–MX-0009", "MX-0001--0038", "in MX-0014. Token (MX-0007)", "MX-0014\n\nToken", "| MX-0014 |\n| Token |",
     "| MX-0008 | Token |", "| MX-0008 | Token | Visual token |", "Neuron, MX-0007 and others", "MX-0007 (see Neuron and others)",
-    r"\cite{mx0026_v0_1_0}", "other architecture analysis (MX-0026, v0.1.0)", r"\mxnode{MX-0008}", r"\mxnode{#1}", r"\newcommand{\mxnode}[1]{}",
-    "BMX-42", "MX5", "MX450", "mx-4", "MX 10", "mx_1", "0xMX", "mxnet_v1_0_0", "mx_v1", "#mx-0008", r"\ref{tab:mx_0008}", "![](fig/mx0008.png)",
+    r"\cite{mx0026_v0_1_0}", "other architecture analysis (MX-0026, v0.1.0)", r"\mxnode{MX-0008}", r"\mxnode{#1}",
+    r"\newcommand{\mxnode}[1]{}",
+    "a Mazda MX-5 (2 litres)", "A Mazda MX-5. Neuron", "the MX-3, MX-6 and MX-9", "call MX-1234567", "BMX-42", "MX5", "MX450",
+    "mx-4", "MX 10", "mx_1", "0xMX", "mxnet_v1_0_0", "mx_v1", "#mx-0008", r"\ref{tab:mx_0008}", "![](fig/mx0008.png)",
     "MX-0008は", "在MX-0008中", "MX-0008's", "MX-0008-based", "MX-0008_figure.png", "MX-0042_v0_1_0.zip",
 ]
 
@@ -184,7 +202,8 @@ def test_a_file_too_large_for_a_manuscript_is_refused(tmp_path):
         lint(path, TREE)
 
 
-@pytest.mark.parametrize("unit", ["MX-", "mx0042_v", "(", "\\href{", "[", "{", "`", "\\mxnode{", "MX\n", "a ", "@misc{mx0042_v0_1_0,", "_", "* "])
+@pytest.mark.parametrize("unit", ["MX-", "mx0042_v", "(", "\\href{", "[", "{", "`", "\\mxnode{", "MX\n", "a ",
+                                  "@misc{mx0042_v0_1_0,", "_", "* "])
 def test_a_huge_line_is_read_in_a_moment(unit):
     import time
     begin = time.process_time()

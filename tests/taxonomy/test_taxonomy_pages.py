@@ -15,7 +15,7 @@ from mini_lib import taxonomy
 from mini_lib.book import site
 from mini_lib.taxonomy.cite import cite_bibtex, cite_latex, cite_sentence
 from mini_lib.taxonomy.escape import markdown, tex
-from mini_lib.taxonomy.load import Deprecation
+from mini_lib.taxonomy.nodes import Deprecation
 from mini_lib.taxonomy.pages import CONFIRMATION, all_pages
 from mini_lib.taxonomy.pages_coverage import render_coverage
 from mini_lib.taxonomy.pages_works import render_works

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mini_lib import taxonomy
+from mini_lib.taxonomy.load import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = {"url": "https://example.org/code", "baseurl": "https://example.org/book/", "branch": "main",
@@ -275,6 +276,15 @@ def test_loading_names_the_node_that_lacks_a_field(copy):
         taxonomy.load(copy / "taxonomy/nodes.yaml")
 
 
+def test_what_is_built_from_plain_data_names_the_entry_that_lacks_a_field():
+    with pytest.raises(ValueError, match="The data: the field 'scheme' is missing. Add it."):
+        build({}, {"works": []})
+    with pytest.raises(ValueError, match="Work number 1: the field 'key' is missing. Add it."):
+        build({}, {"works": [{}]})
+    with pytest.raises(ValueError, match="lamp: the field 'title' is missing. Add it."):
+        build({}, {"works": [{"key": "lamp"}]})
+
+
 def test_loading_without_a_file_says_where_it_looked(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no taxonomy at .*nodes.yaml"):
         taxonomy.load(tmp_path / "nodes.yaml")
@@ -308,12 +318,21 @@ def test_the_tree_can_be_walked_down_and_up():
     token = tree.find("token")
     assert [node.label for node in tree.narrower(token)] == ["Visual token", "Visual-textual token"]
     assert [[node.id for node in path] for path in tree.paths(token)] == [["MX-0001", "MX-0006", "MX-0007"]]
+    assert tree.above(token) == {"MX-0001", "MX-0006"} and tree.below(token) == {"MX-0008", "MX-0009"}
+    assert tree.below(tree.get("MX-0001")) == {node.id for node in tree.nodes} - {"MX-0001"}
 
 
 def test_a_node_with_two_broader_nodes_has_two_paths(copy):
     change_data(copy, put("MX-0039", "broader", ["MX-0006", "MX-0007"]))
     tree = taxonomy.load(copy / "taxonomy/nodes.yaml")
     assert [len(path) for path in tree.paths(tree.get("MX-0039"))] == [3, 4]
+    assert tree.above(tree.get("MX-0039")) == {"MX-0001", "MX-0006", "MX-0007"}
+
+
+def test_walking_a_circle_comes_to_an_end_and_leads_back_to_the_start(copy):
+    change_data(copy, circle)
+    tree = taxonomy.load(copy / "taxonomy/nodes.yaml")
+    assert tree.above(tree.get("MX-0006")) == {"MX-0006", "MX-0007"} and "MX-0007" in tree.below(tree.get("MX-0007"))
 
 
 # ---------------------------------------------------------------- the data as they are

@@ -44,7 +44,8 @@ def test_a_node_is_found_by_its_names_in_chinese_and_korean():
 
 def test_each_work_is_at_the_nodes_that_it_names_and_nowhere_else():
     for node in TREE.nodes:
-        assert {work.key for work in node.works} == {work.key for work in TREE.works if node.id in [filing.node for filing in work.filed]}
+        filed = {work.key for work in TREE.works if node.id in [filing.node for filing in work.filed]}
+        assert {work.key for work in node.works} == filed
 
 
 def test_what_prints_in_a_session_is_short_and_says_what_it_is():
@@ -244,7 +245,8 @@ def test_ten_thousand_works_are_checked_in_seconds(tmp_path):
     tree, problems = read_sound(tmp_path)
     seconds = time.process_time() - begin
     print(f"10,000 works: {seconds:.1f} CPU seconds")
-    assert problems == [f"taxonomy/works.yaml, line {7000 * 13 + 2}: work6999: its key 'work6999' is already that of work6999. Remove one of the two."]
+    assert problems == [f"taxonomy/works.yaml, line {7000 * 13 + 2}: work6999: its key 'work6999' is already that of "
+                        "work6999. Remove one of the two."]
     assert len(tree.works) == 10_000 and seconds < 15
     begin = time.process_time()
     coverage(tree)

@@ -17,7 +17,8 @@ for (const picture of document.querySelectorAll("svg.mx-tree")) {
     ArrowRight: (from, to) => to.x > from.x,
   };
   stop(boxes[0]);
-  picture.addEventListener("focusin", event => stop(event.target.closest("a")));
+  // On each box: Chromium makes an SVG that listens for focus itself a stop of the Tab key.
+  for (const box of boxes) box.addEventListener("focus", () => stop(box));
   picture.addEventListener("keydown", event => {
     const box = event.target.closest("a");
     if (!box || !(event.key in next) || event.ctrlKey || event.metaKey || event.altKey) return;

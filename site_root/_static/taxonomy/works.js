@@ -6,6 +6,7 @@ const table = document.getElementById("works");
 const data = JSON.parse(document.getElementById("works-data").textContent);
 const body = table.tBodies[0];
 const rows = [...body.rows];
+const FIRST = 60;      // rows that fit and are shown; a button shows the rest
 // Accents and case do not count: "deiseroth bjorn" finds Björn Deiseroth.
 const plain = text => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 const words = new Map(rows.map(row => [row, plain(row.textContent)]));
@@ -45,10 +46,13 @@ const form = make("form", {class: "mx-filter", role: "search", "aria-label": "Fi
   choice("To year", "to", years),
   make("button", {type: "reset"}, "Clear the filters"));
 const told = make("p", {class: "mx-count", role: "status"});
+const more = make("button", {type: "button", class: "mx-more"});
 table.parentElement.before(form, told);
+table.parentElement.after(more);
 
 const names = ["words", "node", "modality", "role", "ground", "from", "to"];
 let sorted = {column: "", down: false};
+let all = false;
 
 function wanted(row, filters) {
   const {node, above, modalities, role, ground, year} = row.dataset;
@@ -64,14 +68,15 @@ function wanted(row, filters) {
 
 function show() {
   const filters = Object.fromEntries(names.map(name => [name, form.elements[name].value]));
-  const works = new Set();
-  let shown = 0;
-  for (const row of rows) {
-    row.hidden = !wanted(row, filters);
-    if (!row.hidden) { shown += 1; works.add(row.dataset.work); }
-  }
-  const said = `${shown} of ${rows.length} rows shown: ${works.size} ${works.size === 1 ? "work" : "works"}.`;
+  const fit = [...body.rows].filter(row => wanted(row, filters));      // in the order in which they stand now
+  const shown = new Set(all ? fit : fit.slice(0, FIRST));
+  for (const row of rows) row.hidden = !shown.has(row);
+  const works = new Set(fit.map(row => row.dataset.work)).size;
+  const said = `${works} ${works === 1 ? "work" : "works"} in ${fit.length} of ${rows.length} rows.`
+    + (shown.size < fit.length ? ` The first ${shown.size} rows are shown.` : "");
   if (told.textContent !== said) told.textContent = said;
+  more.hidden = shown.size === fit.length;
+  more.textContent = `Show all ${fit.length} rows`;
   return filters;
 }
 
@@ -119,6 +124,11 @@ function recall() {
 }
 
 let waiting;
+more.addEventListener("click", () => {
+  all = true;
+  show();
+  [...body.rows].filter(row => !row.hidden)[FIRST].querySelector("a").focus();      // reading goes on at the first new row
+});
 form.addEventListener("submit", event => event.preventDefault());
 form.addEventListener("change", () => remember(show()));
 form.addEventListener("reset", () => setTimeout(() => remember(show())));

@@ -10,11 +10,12 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from .load import DATA
+from .nodes import reached
 from .strict import Lines, Malformed, at, read_yaml
 from .works import PROTOCOL, WORKS
 
 _FOLDER = Path("taxonomy") / "schema"
-SCHEMAS = {DATA: _FOLDER / "nodes.schema.json", WORKS: _FOLDER / "works.schema.json", PROTOCOL: _FOLDER / "protocol.schema.json"}
+SCHEMAS = {name: _FOLDER / f"{name.stem}.schema.json" for name in (DATA, WORKS, PROTOCOL)}
 LONGEST = 300      # characters of a message of jsonschema, which quotes the whole value
 
 
@@ -56,7 +57,7 @@ def schema_is_sound(schema: dict, name: Path) -> Iterator[str]:
         for target in targets:
             if target not in parts:
                 yield f"{name}: {part} points to {target!r}, which is not among $defs. Correct it."
-        if part in _reached(part, points_to):
+        if part in reached(part, points_to):
             yield f"{name}: {part} contains itself. Take it apart."
     waiting = list(parts.items())
     while waiting:
@@ -81,21 +82,12 @@ def _refs(part) -> Iterator[str]:
             yield from _refs(value)
 
 
-def _reached(start: str, points_to: dict[str, list[str]]) -> set[str]:
-    found, waiting = set(), list(points_to[start])
-    while waiting:
-        part = waiting.pop()
-        if part not in found:
-            found.add(part)
-            waiting += points_to.get(part, ())
-    return found
-
-
 def _without_refs(part, defs: dict):
     """The schema with every $ref replaced by what it points to: looking it up each time nearly doubles the work."""
     if isinstance(part, dict):
         if "$ref" in part:
-            part = {**defs[part["$ref"].removeprefix("#/$defs/")], **{key: value for key, value in part.items() if key != "$ref"}}
+            own = {key: value for key, value in part.items() if key != "$ref"}
+            part = {**defs[part["$ref"].removeprefix("#/$defs/")], **own}
         return {key: _without_refs(value, defs) for key, value in part.items() if key != "$defs"}
     return [_without_refs(value, defs) for value in part] if isinstance(part, list) else part
 
@@ -110,7 +102,8 @@ def follows_schema(data: dict, schema: dict, name: Path, lines: Lines, called: s
         where, field = "The file", path
         place = tuple(path)
         if error.validator == "additionalProperties" and isinstance(error.validator_value, bool):
-            place += tuple(sorted(set(error.instance) - set(error.schema.get("properties", {})))[:1])      # the field's own line
+            # The field's own line.
+            place += tuple(sorted(set(error.instance) - set(error.schema.get("properties", {})))[:1])
         elif error.parent is None and isinstance(error.instance, str) and (*place, error.instance) in lines:
             place += (error.instance,)                            # a name of a field that has the wrong form
         if path[:1] in (["nodes"], ["works"]) and len(path) > 1:
@@ -118,5 +111,6 @@ def follows_schema(data: dict, schema: dict, name: Path, lines: Lines, called: s
             key = entry.get("id" if path[0] == "nodes" else "key") if isinstance(entry, dict) else None
             where = key if isinstance(key, str) else f"{path[0].removesuffix('s').capitalize()} number {path[1] + 1}"
         message = error.message if len(error.message) <= LONGEST else error.message[:LONGEST] + " …"
-        said = f"{where}: {'.'.join(map(str, field)) or 'the entry'}: {message}. Change it to what {SCHEMAS[name]} asks for."
+        shown = ".".join(map(str, field)) or "the entry"
+        said = f"{where}: {shown}: {message}. Change it to what {SCHEMAS[name]} asks for."
         yield at(called or name.as_posix(), lines.nearest(place), said)

@@ -12,7 +12,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from .load import Taxonomy
+from .nodes import Taxonomy
+from .search import singular
 
 REACH = 300      # characters looked at on either side
 _OPEN = re.compile(r"(?:\\[A-Za-z]{1,20}\*?\{|`+|\*+|(?<![A-Za-z0-9])_+|<[A-Za-z][^<>]{0,99}>|[\"'“‘«「『{$])$")
@@ -20,7 +21,7 @@ _CLOSE = re.compile(r"(?:\}|`+|\*+|_+(?![A-Za-z0-9])|</?[A-Za-z][^<>]{0,99}>|[\"
 _CLOSE_AFTER = re.compile(r"^(?:\}|`+|\*+|_+(?![A-Za-z0-9])|</[A-Za-z][^<>]{0,99}>|[\"'”’»」』$])")
 _LINK = re.compile(r"\[([^\[\]\n]{1,200})\]\(<?[^()\s<>]{0,250}$")
 _HREF = re.compile(r"\\href\{[^{}]{0,250}$")
-# Where a piece of running text begins: a paragraph, an item, a heading, a cell, a bracket, a sentence, or behind another id.
+# Where a piece of running text begins: a paragraph, an item, a heading, a cell, a bracket, a sentence, behind another id.
 _START = re.compile(r"\n\s*\n|`{3,}[^\n`]{0,40}\n|(?:^|\n)\s*(?:[-*+>]|\d{1,3}[.)]|#{1,6})\s"
                     r"|\\item\b|\\[a-z]{0,20}(?:section|caption|paragraph|title)\*?\{"
                     r"|[(（\[【{|&=\"“„「]|\\\\"
@@ -37,9 +38,13 @@ class Beside:
     pieces: list[str] = field(default_factory=list)
     link: str | None = None
 
+    def name(self, id: str) -> bool:
+        """Whether the label of this id stands here."""
+        return any(id in ids for _, ids in self.labels)
+
     def wrong(self, id: str) -> str | None:
         """The node whose label stands here instead of that of `id`; None when it is right, or nothing is said."""
-        if any(id in ids for _, ids in self.labels):
+        if self.name(id):
             return None
         return next((min(ids) for _, ids in self.labels), None)
 
@@ -63,11 +68,9 @@ class Names:
             # A retired node may share its name with the one in its place; the living one is meant.
             for name in (node.label, *node.alt_labels, *(said.label for said in node.translations.values())):
                 self.ids.setdefault(words_of(name), set()).add(node.id)
-            self.words[node.id] = {word for name in (node.label, *node.alt_labels) for word in words_of(name) if len(word) > 3}
-            self.above[node.id] = set(node.broader)
-        for above in self.above.values():       # to the top, one level at a time
-            while more := {up for id in above for up in self.above.get(id, ())} - above:
-                above |= more
+            english = (word for name in (node.label, *node.alt_labels) for word in words_of(name))
+            self.words[node.id] = {word for word in english if len(word) > 3}
+            self.above[node.id] = taxonomy.above(node)
         self.longest = max(map(len, self.ids), default=1)
         self.written = {" ".join(name): ids for name, ids in self.ids.items()}
         self.near = {}      # what was looked for already: it is slow, and a wrong id tends to stand in a text many times
@@ -88,7 +91,8 @@ class Names:
         """The node whose name is most like the text, or like its last words."""
         words = words_of(text)[-4:]
         if words not in self.near:
-            near = (get_close_matches(" ".join(words[first:]), self.written, n=1, cutoff=0.8) for first in range(len(words)))
+            ends = (" ".join(words[first:]) for first in range(len(words)))
+            near = (get_close_matches(end, self.written, n=1, cutoff=0.8) for end in ends)
             self.near[words] = next((min(self.written[found[0]]) for found in near if found), None)
         return self.near[words]
 
@@ -100,8 +104,7 @@ def words_of(text: str) -> tuple[str, ...]:
     """
     text = re.sub(r"\\[A-Za-z]{1,30}\*?|[{}`*\"'“”‘’«»]|<[^<>]{0,99}>", " ", unicodedata.normalize("NFKC", text[-REACH:]))
     text = re.sub(r"[-‐‑‒–—_~/\\]+", " ", text).casefold()
-    return tuple(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-                 for word in (word.strip(".,;:!?()[]") for word in text.split()) if word)
+    return tuple(singular(word) for word in (word.strip(".,;:!?()[]") for word in text.split()) if word)
 
 
 def labels_beside(text: str, start: int, end: int, names: Names) -> Beside:
@@ -114,7 +117,7 @@ def labels_beside(text: str, start: int, end: int, names: Names) -> Beside:
         found.link = ids[0] if len(ids) == 1 and linked.strip() == ids[0] else None
         _whole(linked, names, found)
         return found
-    # In a cell of its own an id belongs to its neighbours; with more text in the cell it may, too, stand beside a label there.
+    # In a cell of its own an id belongs to its neighbours; with more text in it a label may stand beside it there, too.
     alone = re.search(r"(?:^|[|&\n])[\s`*_~]*$", before) and re.match(r"[\s`*_~]*(?:$|[|&\n]|\\\\)", after)
     if alone and _row(before, text[start:end], after, names, found):
         return found
@@ -193,7 +196,8 @@ def _names_own(piece: str, count: int, own: str, names: Names) -> bool:
 def _row(before: str, id: str, after: str, names: Names, found: Beside) -> bool:
     """The cells next to an id in a row of a table; True when it is in one.
 
-    A cell with the label of a broader node is a column of its own, and one with the label of another id of the row is that id's.
+    A cell with the label of a broader node is a column of its own, and one with the label of another id of the row
+    is that id's.
     """
     left = re.split(r"[|&]", before[before.rfind("\n") + 1:].rsplit("\\\\", 1)[-1])
     right = re.split(r"[|&]", re.split(r"\n|\\\\", after, maxsplit=1)[0])
@@ -219,5 +223,6 @@ def _after(after: str, before: str, names: Names, found: Beside) -> None:
     elif inside := re.match(r",\s*([^(),;\n]{1,120})[)）\]]", rest):
         if re.search(r"[(（\[][^()（）\[\]]{0,9}$", before):
             _whole(inside[1], names, found)
-    elif piece := re.match(r"(?:[ \t~]*(?:[:：—–]|---?)[ \t~]*|[ \t~]+)([^\n|&.,;:()\\\[\]]{1,120})(?=$|[\n|&.,;:()\\\[\]])", rest):
+    elif piece := re.match(r"(?:[ \t~]*(?:[:：—–]|---?)[ \t~]*|[ \t~]+)"
+                           r"([^\n|&.,;:()\\\[\]]{1,120})(?=$|[\n|&.,;:()\\\[\]])", rest):
         _whole(piece[1], names, found)
