@@ -80,8 +80,8 @@ def add_to_head(app: Sphinx, pagename: str, templatename: str, context: dict, do
 
 
 def write_exports(app: Sphinx, exception: Exception | None) -> None:
-    """Put the exports beside the pages that lead to them."""
-    if exception is None and app.builder.format == "html":
+    """Put the exports beside the page that leads to them."""
+    if exception is None and app.builder.format == "html" and "taxonomy/index" in app.env.found_docs:
         export(_current(app), site(Path(app.srcdir)), Path(app.outdir) / PLACE)
 
 
