@@ -58,17 +58,22 @@ def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable):
     The method raises Refusal for a prompt of several pictures: its map would have one grid for all of them.
     """
     def register(function):
-        @wraps(function)
-        def explain(mllm, prompt, *args, **kwargs):
-            pictures = getattr(prompt, "pictures", ())           # a toy prompt, as tests make them, may not say
-            if len(pictures) > 1:
-                raise Refusal(f"{slug} explains one picture; this prompt has {len(pictures)}: "
-                              "ask about one, without shots.")
-            return function(mllm, prompt, *args, **kwargs)
-
+        explain = one_picture(slug, function)
         _METHODS[slug] = Method(slug, node, paper, cost, explain, identity)
         return explain
     return register
+
+
+def one_picture(name: str, function: Callable) -> Callable:
+    """The function as it is, but for a prompt of several pictures, which is refused under this name."""
+    @wraps(function)
+    def explain(mllm, prompt, *args, **kwargs):
+        pictures = getattr(prompt, "pictures", ())               # a toy prompt, as tests make them, may not say
+        if len(pictures) > 1:
+            raise Refusal(f"{name} explains one picture; this prompt has {len(pictures)}: "
+                          "ask about one, without shots.")
+        return function(mllm, prompt, *args, **kwargs)
+    return explain
 
 
 def methods() -> dict[str, Method]:

@@ -1,0 +1,125 @@
+"""Shapley values: what each region of the picture brings, on average over all orders in which regions could be shown.
+
+    phi_i = sum over S without i of  |S|! (n - |S| - 1)! / n!  (v(S + i) - v(S))
+
+v(S): log-probability of the answer, in nats, when only the regions in S are seen and the rest shows the cover.  The only
+shares that add up to v(all) - v(none), give nothing to a region that never matters, and the same to two that always
+matter alike.  Up to `EXACT` regions all 2^n sets are asked.  For more, KernelSHAP: the least-squares fit
+
+    min over phi of  sum over sampled S  (v(S) - v(none) - sum of phi_i in S)^2,   with all phi adding up to the gap,
+
+sizes of S drawn by (n - 1) / (|S| (n - |S|)), each S together with its complement.
+
+Sources: Shapley 1953; KernelSHAP: Lundberg and Lee 2017, arXiv:1705.07874, theorem 2.
+Misleads where regions split an object (its value is shared among pieces that each say it), and asks for many pictures that no
+one ever saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import comb
+
+import numpy as np
+from PIL import Image
+
+from .....refusal import Refusal
+from .....registry import Identity, method
+from .....results import PatchMap
+
+EXACT = 9
+
+
+def identity(mllm, prompt) -> list[Identity]:
+    """Efficiency, and the least-squares fit on all sets is the exact value."""
+    target = mllm.target(prompt)
+    regions, value = blocks(prompt.tokens.grid, -(-max(prompt.tokens.grid) // 2)), partial(seen_scores, mllm, prompt, target)
+    exact, fitted = (shapley(mllm, prompt, target, regions=regions, exact=way) for way in (True, False))
+    gap = exact.measured["gap"]
+    return [Identity("the values add up to f(all seen) - f(none seen)", abs(exact.values.sum() - gap), mllm.slack),
+            Identity("fitted on all sets, KernelSHAP gives the exact values", float(np.abs(exact.values - fitted.values).max()), mllm.slack),
+            Identity("all regions seen are the picture itself",
+                     abs(float(value(regions, np.ones((1, len(regions)), bool))[0] - mllm.score(prompt, target)[0])), mllm.slack)]
+
+
+@method("shapley", node="model/architecture/analysis/feature-attribution", paper="Lundberg and Lee 2017, arXiv:1705.07874",
+        cost="one forward pass a set of regions, 512 by itself, once the answer is known; no backward pass", identity=identity)
+def shapley(mllm, prompt, token: str | None = None, *, regions: Sequence[np.ndarray] | None = None, samples: int = 512,
+            exact: bool | None = None, cover: Image.Image | None = None, seed: int = 0) -> PatchMap:
+    """Shapley values of regions of the picture; a region's value is shared equally among its patches.
+
+    token: explain this word instead of the whole answer.  regions: arrays of patch indices, for instance one an object; by
+    itself blocks of 2 x 2 patches. Patches in none of them are always seen.  samples: sets that KernelSHAP asks, when there
+    are more than `EXACT` regions.  exact: overrides that choice.  cover: what covered regions show; the mean colour by itself.
+    Returns a PatchMap of (rows, columns) in nats; measured["regions"] holds each region's value.
+    """
+    regions = blocks(prompt.tokens.grid, 2) if regions is None else regions
+    target, before, n = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes), len(regions)
+    if n < 2:
+        raise Refusal(f"Shapley values share something among regions, and there {'is 1' if n == 1 else 'are none'}; give two or more.")
+    exact = n <= EXACT if exact is None else exact
+    value = partial(seen_scores, mllm, prompt, target, regions, cover=cover)
+    if exact or 2 ** n - 2 <= samples:
+        sets = (np.arange(2 ** n)[:, None] >> np.arange(n) & 1).astype(bool)                        # (2^n, n), none first, all last
+        scores = value(sets)
+        weights = np.array([0.0, *((n - 1) / (comb(n, s) * s * (n - s)) for s in range(1, n)), 0.0])[sets.sum(1)]
+    else:
+        sets = sampled(n, samples, np.random.default_rng(seed))
+        scores, weights = value(sets), np.r_[0.0, np.ones(len(sets) - 2), 0.0]
+    shares = by_definition(sets, scores) if exact else fitted(sets, scores, weights)
+    values = np.zeros(prompt.tokens.grid).ravel()
+    for region, share in zip(regions, shares):
+        values[region] += share / len(region)
+    return PatchMap(values.reshape(prompt.tokens.grid), "nats", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
+                    "Shapley values" if exact else "KernelSHAP",
+                    mllm.spent(before) | {"gap": float(scores[-1] - scores[0]), "regions": [float(f"{v:.4g}") for v in shares]})
+
+
+def by_definition(sets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """phi (n,) from the scores of all 2^n sets, in the order of their binary numbers."""
+    n, sizes, numbers = sets.shape[1], sets.sum(1), np.arange(len(sets))
+    share = np.array([1 / (n * comb(n - 1, s)) for s in range(n)])
+    return np.array([(share[sizes[without]] * (scores[without | 1 << i] - scores[without])).sum()
+                     for i in range(n) for without in [numbers[~sets[:, i]]]])
+
+
+def fitted(sets: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """phi (n,) by weighted least squares under the constraint that they add up to the gap; none comes first, all last."""
+    gap = scores[-1] - scores[0]
+    # The last share is the gap less the others: that turns the constraint into a plain fit.
+    design, wanted = sets[:, :-1].astype(float) - sets[:, -1:], scores - scores[0] - sets[:, -1] * gap
+    root = np.sqrt(weights)
+    most = np.linalg.lstsq(design * root[:, None], wanted * root, rcond=None)[0]
+    return np.r_[most, gap - most.sum()]
+
+
+def sampled(n: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """(about samples, n) bool: none, then random sets with their complements, then all."""
+    sizes = np.arange(1, n)
+    chances = (n - 1) / (sizes * (n - sizes))
+    size = rng.choice(sizes, (samples - 2) // 2, p=chances / chances.sum())
+    half = np.argsort(rng.random((len(size), n)), 1).argsort(1) < size[:, None]
+    return np.concatenate([np.zeros((1, n), bool), half, ~half, np.ones((1, n), bool)])
+
+
+def seen_scores(mllm, prompt, target, regions, sets: np.ndarray, cover: Image.Image | None = None) -> np.ndarray:
+    """v(S) for each set (N, n) bool: (N,), in nats."""
+    boxes, pixels = np.round(prompt.tokens.boxes).astype(int), np.asarray(prompt.picture)
+    behind = np.broadcast_to(pixels.reshape(-1, 3).mean(0).round().astype(np.uint8), pixels.shape) if cover is None else np.asarray(cover)
+
+    def shown(row):
+        out = pixels.copy()
+        for region in (region for region, seen in zip(regions, row) if not seen):
+            for left, top, right, bottom in boxes[region]:
+                out[top:bottom, left:right] = behind[top:bottom, left:right]
+        return Image.fromarray(out)
+
+    return mllm.score(prompt, target, map(shown, sets)).numpy().astype(float)
+
+
+def blocks(grid: tuple[int, int], size: int) -> list[np.ndarray]:
+    """The grid cut into squares of `size` x `size` patches: arrays of patch indices."""
+    rows, columns = grid
+    owner = np.arange(rows)[:, None] // size * -(-columns // size) + np.arange(columns) // size
+    return [np.flatnonzero(owner.ravel() == k) for k in range(owner.max() + 1)]
