@@ -14,29 +14,29 @@ from PIL import Image
 
 from ..refusal import Refusal
 from . import models
-from .finding import CAPTION, Case, Finding, holds, said
+from .finding import Case, Finding, holds, said
 from .witness import apart, breaking, differ, discord, numbers, random_state, seeded, state, watched
 
 DOTS = ((1, 4), (4, 0), (5, 2))                        # rows and columns, none on the diagonal: a transposed map misses all
-WORDS = ("red", "blue")
+WORDS, QUESTION = ("red", "blue"), "what color is the star ?"
 
 
 def check_identities(case: Case) -> Iterator[Finding]:
     """What the method says must hold does hold, on this model and on an untrained one with random norms."""
     small = models.small()
-    for mllm, prompt in ((case.mllm, case.prompt), (small, small.prompt(case.prompt.picture, "what color is the star ?"))):
-        for one in case.identity(mllm, prompt) if case.identity else ():
-            yield Finding(f"{one.claim} ({mllm.name})", one.error, one.limit)
+    pairs = {case.mllm.name: (case.mllm, case.prompt), small.name: (small, small.prompt(case.prompt.picture, QUESTION))}
+    for name, pair in pairs.items():
+        for one in case.identity(*pair) if case.identity else ():
+            yield Finding(f"{one.claim} ({name})", one.error, one.limit)
 
 
 def check_two_calls_agree(case: Case) -> Iterator[Finding]:
     """Two calls give the same to the last bit, wherever the global random numbers stand, and leave those alone."""
+    one = case.result                                   # made at another seed, as each check has one of its own
     with seeded(1):
         before = random_state()
-        one = case.explain(case.mllm, case.prompt, case.target)
-        yield holds("it does not use up the global random numbers of random, numpy and torch", random_state() == before)
-    with seeded(2):
         other = case.explain(case.mllm, case.prompt, case.target)
+        yield holds("it does not use up the global random numbers of random, numpy and torch", random_state() == before)
     yield holds("two calls give the same to the last bit, whatever the global seeds", not differ(one, other))
 
 
@@ -125,7 +125,8 @@ def check_another_grid(case: Case) -> Iterator[Finding]:
     """On a model with another grid the map has that grid, and its boxes cover the picture in reading order."""
     small = models.small()
     picture = case.prompt.picture.resize((90, 60))
-    result = case.explain(small, small.prompt(picture, "what color is the star ?"), small.target(small.prompt(picture, CAPTION), "red"))
+    prompt = small.prompt(picture, QUESTION)
+    result = case.explain(small, prompt, small.target(prompt, "red"))
     grid, maps = _maps(result)
     if grid is None:
         yield holds("a map has the model's grid", True, "not a map: it has no boxes")
@@ -140,29 +141,26 @@ def check_another_grid(case: Case) -> Iterator[Finding]:
 
 def check_points_at_the_patch_that_differs(case: Case) -> Iterator[Finding]:
     """In a grey picture with one white patch, the map differs from that of plain grey most at this patch."""
-    # No training is needed to know this: all other patches are one token, over and over (models.redraw). Where a map stays
-    # flat, as one that keeps only positive evidence may, it says nothing of place.
-    small, missed, told = models.small(), [], 0
+    # No training is needed to know this: all other patches are one token, over and over (models.redraw). A map that is
+    # transposed, shifted or shuffled fails. One that stays flat, as where only positive evidence is kept, says nothing.
+    small, ranks = models.small(), []
     for word in WORDS:
-        plain = small.prompt(models.dotted(), "what color is the star ?")
+        plain = small.prompt(models.dotted(), QUESTION)
         target = small.target(plain, word)
         grid, flat = _maps(case.explain(small, plain, target))
         if not flat:
             yield holds("the map changes most at the one patch that differs", True, "not a map: it has no boxes")
             return
         for dot in DOTS:
-            _, maps = _maps(case.explain(small, small.prompt(models.dotted(*dot), plain.question), target))
+            _, maps = _maps(case.explain(small, small.prompt(models.dotted(*dot), QUESTION), target))
             for field, values in maps.items():
-                change = (values - flat[field]).reshape(-1, grid[0] * grid[1])
-                change = np.abs(change - np.median(change, 1, keepdims=True)).sum(0)
+                change = (values - flat[field]).reshape(-1, *grid)
+                change = np.abs(change - np.median(change, (1, 2), keepdims=True)).sum(0)
                 if change.max() > 1e-6:
-                    told += 1
-                    row, column = divmod(int(change.argmax()), grid[1])
-                    if (row, column) != dot:
-                        missed.append(f"{field} at row {row}, column {column} instead of {dot[0]}, {dot[1]}")
-    # A third may miss: a sampled map is not exact. One whose places are wrong misses all.
-    yield Finding("the map changes most at the one patch that differs", len(missed) / told if told else float("inf"), 1 / 3,
-                  "; ".join(missed[:2]) if told else "it is flat, wherever the patch lies")
+                    ranks.append(float((change > change[dot]).sum() / (change.size - 1)))
+    # Not 0, for sampled maps and coarse ones; a map that has nothing to do with places comes to 0.5.
+    yield Finding("few of the other patches change more than the one that differs: their share", float(np.mean(ranks)) if ranks
+                  else float("inf"), 0.2, "" if ranks else "the map is the same wherever that patch lies")
 
 
 def _maps(result) -> tuple[tuple[int, int] | None, dict[str, np.ndarray]]:
@@ -195,10 +193,11 @@ def check_takes_a_word(case: Case) -> Iterator[Finding]:
     """`token` may be a word or a Target, a word nobody knows is refused, and the result says what it explains."""
     mllm, prompt = case.mllm, case.prompt
     for word in _words(case):
-        result, target = case.explain(mllm, prompt, word), mllm.target(prompt, word)
-        error, limit = apart(case.result if target == case.target else case.explain(mllm, prompt, target), result, mllm.slack)
-        yield Finding(f"token={word!r} gives what its Target gives", error, limit)
-        yield holds("the result names the word that it explains", getattr(result, "target", word) == word)
+        result = case.explain(mllm, prompt, word)
+        if mllm.target(prompt, word) == case.target:
+            error, limit = apart(case.result, result, mllm.slack)
+            yield Finding(f"token={word!r} gives what its Target gives", error, limit)
+        yield holds(f"a result for token={word!r} says so", getattr(result, "target", word) == word)
     refused = None
     try:
         case.explain(mllm, prompt, "no such word at all")

@@ -18,14 +18,25 @@ class Finding(Identity):
     """One claim of a check: it passes while `error` is not above `limit`.
 
     note: what stood behind the numbers, such as what was raised.  check: name of the function that found it.
+    excuse: why the method may fail here; then it counts neither as passed nor as failed.
     """
 
     note: str = ""
     check: str = ""
+    excuse: str = ""
+
+    @property
+    def excused(self) -> bool:
+        return not self.passed and bool(self.excuse)
+
+    @property
+    def failed(self) -> bool:
+        return not self.passed and not self.excuse
 
     def __str__(self) -> str:
+        verdict = "passed" if self.passed else "excused" if self.excused else "FAILED"
         numbers = "" if self.error in (0, float("inf")) else f", off by {self.error:.2g} where {self.limit:.2g} is allowed"
-        return f"{'passed' if self.passed else 'FAILED'} {self.check}: {self.claim}{numbers}{'; ' if self.note else ''}{self.note}"
+        return f"{verdict} {self.check}: {self.claim}{numbers}" + "".join(f"; {text}" for text in (self.note, self.excuse) if text)
 
 
 @dataclass

@@ -73,7 +73,7 @@ def cascade(mllm, explain: Callable, prompts: Sequence, truth: np.ndarray | None
     """
     if not prompts:
         raise Refusal("There is nothing to explain; give at least one prompt.")
-    noise, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    noise = torch.Generator().manual_seed(seed)
     model = _copied(mllm, "weights re-drawn from the top")
     before, targets = model.passes, [model.target(prompt) for prompt in prompts]
 
@@ -85,8 +85,7 @@ def cascade(mllm, explain: Callable, prompts: Sequence, truth: np.ndarray | None
         _redraw(weights, noise)
         names, maps = [*names, name], [*maps, explained()]
     return Cascade(names, np.stack([rank_correlation(first, later) for later in maps]),
-                   rank_correlation(first, np.stack([random_map(one.shape, rng) for one in first])),
-                   None if truth is None else np.stack([pointing(later, truth) for later in maps]),
+                   _floor(first, seed), None if truth is None else np.stack([pointing(later, truth) for later in maps]),
                    np.stack(maps), model.passes - before)
 
 
@@ -137,11 +136,9 @@ def compare_pictures(mllm, explain: Callable, prompts: Sequence, others: Sequenc
             raise Refusal(f"{one.question!r} and {other.question!r} are two questions; the pictures alone may differ.")
     if (truth is None) != (other_truth is None):
         raise Refusal("Only one of the two truths was given; give both or none.")
-    rng = np.random.default_rng(seed)
     first, second = (np.stack([values_of(explain(mllm, prompt, mllm.target(prompt))) for prompt in side])
                      for side in (prompts, others))
-    return Comparison(rank_correlation(first, second),
-                      rank_correlation(first, np.stack([random_map(one.shape, rng) for one in first])),
+    return Comparison(rank_correlation(first, second), _floor(first, seed),
                       None if truth is None else pointing(second, other_truth),
                       None if truth is None else pointing(second, truth))
 
@@ -164,6 +161,13 @@ def values_of(result) -> np.ndarray:
     if values.ndim != 2 or values.dtype == object:
         raise Refusal(f"The method gives {type(result).__name__} and no patch map, so there is nothing to compare; try occlusion.")
     return values.astype(float)
+
+
+def _floor(maps: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) rank correlation of maps with random ones."""
+    # Not plain `default_rng(seed)`: a random map judged under the same seed would meet itself and correlate by 1.
+    rng = np.random.default_rng([seed, 1])
+    return rank_correlation(maps, np.stack([random_map(one.shape, rng) for one in maps]))
 
 
 def _copied(mllm, how: str):

@@ -13,7 +13,7 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     the same (1), and a constant map and one that varies as unrelated (0): a method that always gives a constant map must
     not pass as one whose map changed.  Raises ValueError as `_pairs` does.
     """
-    maps, others = (np.array([_ranks(row) for row in part]) for part in _pairs(maps, others))
+    maps, others = (np.array([_ranks(row) for row in part]).reshape(part.shape) for part in _pairs(maps, others))
     maps, others = maps - maps.mean(1, keepdims=True), others - others.mean(1, keepdims=True)
     sizes, other_sizes = np.sqrt((maps**2).sum(1)), np.sqrt((others**2).sum(1))
     same = ((sizes == 0) & (other_sizes == 0)).astype(float)
@@ -45,4 +45,5 @@ def _pairs(maps, others) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"maps of two shapes, {maps.shape} and {others.shape}, cannot be compared")
     if not (np.isfinite(maps).all() and np.isfinite(others).all()):
         raise ValueError("a map holds values that are not finite")
-    return maps.reshape(len(maps), -1), others.reshape(len(others), -1)
+    shape = len(maps), int(np.prod(maps.shape[1:]))              # no -1: there may be no pair at all
+    return maps.reshape(shape), others.reshape(shape)

@@ -40,6 +40,11 @@ def test_the_cosine_distance_by_hand():
 
 
 @pytest.mark.parametrize("score", [rank_correlation, cosine_distance])
+def test_no_pairs_give_no_values(score):
+    assert score(np.zeros((0, 8, 8)), np.zeros((0, 8, 8))).shape == (0,)
+
+
+@pytest.mark.parametrize("score", [rank_correlation, cosine_distance])
 def test_what_cannot_be_compared_is_refused(score):
     with pytest.raises(ValueError, match="finite"):
         score([[1.0, np.nan]], [[1.0, 2]])
