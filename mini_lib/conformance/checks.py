@@ -66,7 +66,7 @@ def check_half_precision(case: Case) -> Iterator[Finding]:
     # a map that is not in nats, and forbids nothing in one of small values; concordance asks for the same picture in any
     # unit. Ranks would not do: most patches do nothing, and the order among these is rounding in both.
     other = case.caption(models.tiny("bfloat16"))
-    yield Finding("bfloat16 gives the map of float32: 1 - concordance", discord(case.captioned, other), 0.2)
+    yield Finding("bfloat16 gives the map of float32, by 1 - concordance", discord(case.captioned, other), 0.2)
 
 
 def check_attention_kernels(case: Case) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def check_points_at_the_patch_that_differs(case: Case) -> Iterator[Finding]:
                 if change.max() > 1e-6:
                     ranks.append(float((change > change[dot]).sum() / (change.size - 1)))
     # Not 0, for sampled maps and coarse ones; a map that has nothing to do with places comes to 0.5.
-    yield Finding("few of the other patches change more than the one that differs: their share", float(np.mean(ranks)) if ranks
+    yield Finding("share of the other patches that change more than the one that differs", float(np.mean(ranks)) if ranks
                   else float("inf"), 0.2, "" if ranks else "the map is the same wherever that patch lies")
 
 

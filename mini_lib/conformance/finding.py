@@ -35,7 +35,7 @@ class Finding(Identity):
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "excused" if self.excused else "FAILED"
-        numbers = "" if self.error in (0, float("inf")) else f", off by {self.error:.2g} where {self.limit:.2g} is allowed"
+        numbers = "" if self.error in (0, float("inf")) else f": {self.error:.2g} where at most {self.limit:.2g} is allowed"
         return f"{verdict} {self.check}: {self.claim}{numbers}" + "".join(f"; {text}" for text in (self.note, self.excuse) if text)
 
 

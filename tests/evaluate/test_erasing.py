@@ -8,7 +8,7 @@ from mini_lib.evaluate import erase
 from mini_lib.refusal import Refusal
 from tests.evaluate.toys import Toy
 
-SMALL = (np.arange(16).reshape(4, 4) - 5.0) / 20                 # they sum to 2
+SMALL = np.random.default_rng(1).permutation((np.arange(16) - 5.0) / 20).reshape(4, 4)       # they sum to 2
 WORDS = np.array([0.3, -0.1, 0.2])                               # they sum to 0.4
 
 

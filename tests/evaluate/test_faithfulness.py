@@ -12,6 +12,8 @@ from mini_lib.refusal import Refusal
 from tests.evaluate.toys import COEFFICIENTS, Toy
 
 TRUE, FLAT = COEFFICIENTS[None], np.ones((1, 4, 4))
+# In reading order, an order and its inverse are the same, and a mix-up of the two would not show.
+SHUFFLED = np.random.default_rng(1).permutation(COEFFICIENTS.ravel()).reshape(4, 4)
 
 
 def pictured(seed):
@@ -21,9 +23,10 @@ def pictured(seed):
     return Toy().prompt(picture)
 
 
-def test_the_curves_of_an_additive_scorer_are_running_sums():
-    toy = Toy()
-    result = curves(toy, toy.prompt(), None, TRUE, "black")
+@pytest.mark.parametrize("coefficients", [COEFFICIENTS, SHUFFLED], ids=["in reading order", "shuffled"])
+def test_the_curves_of_an_additive_scorer_are_running_sums(coefficients):
+    toy = Toy(coefficients)
+    result = curves(toy, toy.prompt(), None, coefficients[None], "black")
     sums = np.concatenate([[0], np.sort(COEFFICIENTS.ravel())[::-1].cumsum()])              # most relevant first
     words = 3 - 1 + 2                                                                       # what the words add always
     assert result.share == pytest.approx(np.arange(17) / 16)
@@ -43,8 +46,8 @@ def test_fewer_steps_take_patches_in_equal_shares():
 
 
 def test_the_true_order_beats_every_other_and_the_reverse_is_the_worst():
-    toy, rng = Toy(), np.random.default_rng(0)
-    maps = np.concatenate([TRUE, -TRUE, rng.random((50, 4, 4))])
+    toy, rng, true = Toy(SHUFFLED), np.random.default_rng(0), SHUFFLED[None]
+    maps = np.concatenate([true, -true, rng.random((50, 4, 4))])
     result = curves(toy, toy.prompt(), None, maps, "black")
     assert result.insertion_area.argmax() == result.deletion_area.argmin() == 0
     assert result.insertion_area.argmin() == result.deletion_area.argmax() == 1
