@@ -95,7 +95,7 @@ def run(check: Callable, given) -> list[Finding]:
     with kept(mllm, models.small(), *models.tinies()):
         try:
             for finding in check(given):
-                found.append(replace(finding, check=check.__name__))
+                found.append(replace(finding, error=float(finding.error), limit=float(finding.limit), check=check.__name__))
         except Exception as error:
             found.append(replace(holds(check.__doc__.strip().splitlines()[0], False, said(error)), check=check.__name__))
     return found

@@ -43,6 +43,6 @@ def lines(name: str, findings: list) -> list[str]:
 def _plain(findings: list) -> dict:
     return {"passed": sum(finding.passed for finding in findings), "excused": sum(finding.excused for finding in findings),
             "failed": sum(finding.failed for finding in findings), "total": len(findings),
-            "findings": [{"check": finding.check, "claim": finding.claim, "passed": bool(finding.passed), "limit": float(finding.limit),
-                          "error": float(finding.error) if math.isfinite(finding.error) else None,     # null: not a matter of degree
+            "findings": [{"check": finding.check, "claim": finding.claim, "passed": finding.passed, "limit": finding.limit,
+                          "error": finding.error if math.isfinite(finding.error) else None,     # null: not a matter of degree
                           "note": finding.note, "excuse": finding.excuse} for finding in findings]}

@@ -65,8 +65,8 @@ def score(mllm, prompt, target, pictures: Iterable[Image.Image], gone: np.ndarra
 
     A word is taken away by replacing its embedding before block 0 by zeros, as padding tokens have it: that says that a
     word stood here, and nothing of which one. The mean of the question's embeddings is no such blank but a bag of its
-    words: with every word replaced by it, `tiny` still tells questions apart (tests/evaluate/test_covers.py), and keeps
-    the right answer likelier than it can be without the question. A mean over the vocabulary follows a few rows of large norm.
+    words: with every word replaced by it, `tiny` still tells questions apart (tests/evaluate/test_covers.py). The mean of
+    the vocabulary follows its longest rows: in `tiny`, the made-up words.
     """
     if gone is None or not gone.any():
         return mllm.score(prompt, target, pictures).numpy().astype(float)

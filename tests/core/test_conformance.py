@@ -13,7 +13,7 @@ from mini_lib.conformance import case, checks, conform, models, run, verify
 from mini_lib.conformance.finding import Case, Finding
 from mini_lib.conformance.witness import apart, discord, kept, numbers, random_state, state
 from mini_lib.refusal import Refusal
-from mini_lib.registry import Method, methods
+from mini_lib.registry import Method, methods, one_picture
 from mini_lib.results import PatchMap
 
 
@@ -259,7 +259,7 @@ def test_what_a_method_raises_is_a_finding_and_the_other_checks_go_on():
 
 @pytest.fixture
 def excused():
-    return Method("transposed", "node", "paper", "cost", transposed, lambda *args: [],
+    return Method("transposed", "node", "paper", "cost", one_picture("transposed", transposed), lambda *args: [],
                   {"check_points_at_the_patch_that_differs": "it is transposed"})
 
 
@@ -267,7 +267,7 @@ def test_an_excuse_is_shown_and_does_not_count_and_one_that_is_not_needed_fails(
     found = conform(excused, models.small())
     assert not any(finding.failed for finding in found)
     assert [str(finding).split(" ")[0] for finding in found if finding.excuse] == ["excused"]
-    idle = conform(replace(excused, explain=mine), models.small())
+    idle = conform(replace(excused, explain=one_picture("mine", mine)), models.small())
     assert [finding.claim for finding in idle if finding.failed] == ["the excuse for check_points_at_the_patch_that_differs is needed"]
 
 
@@ -354,7 +354,7 @@ def test_check_prints_a_line_for_each_and_says_what_failed(capsys, monkeypatch, 
 
 def test_check_as_json_counts_and_is_strict_json(capsys, monkeypatch, excused):
     monkeypatch.setattr("mini_lib.cli._load", lambda model: models.small())
-    monkeypatch.setattr("mini_lib.registry._METHODS", {"transposed": replace(excused, explain=unsaved)})
+    monkeypatch.setattr("mini_lib.registry._METHODS", {"transposed": replace(excused, explain=one_picture("unsaved", unsaved))})
     assert cli.main(["check", "transposed", "--json"]) == 1
     data = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     part = data["checked"]["transposed"]

@@ -149,10 +149,11 @@ def test_infidelity_costs_the_same_however_many_maps():
     assert infidelity(toy, toy.prompt(), None, np.repeat(TRUE, 5, 0), draws=30).passes == toy.passes == 31
 
 
-def test_a_model_that_ignores_the_picture_has_nothing_to_explain():
-    toy = Toy(np.zeros((4, 4)))
-    result = infidelity(toy, toy.prompt(), None, np.concatenate([TRUE, FLAT]))
-    assert np.isnan(result.unexplained).all() and (result.scaled == 0).all()
+@pytest.mark.parametrize("size", [0, 1e-8])
+def test_a_model_that_ignores_the_picture_up_to_rounding_has_nothing_to_explain(size):
+    toy = Toy(size * COEFFICIENTS)
+    result = infidelity(toy, toy.prompt(), None, np.concatenate([TRUE, FLAT]), "black")
+    assert np.isnan(result.unexplained).all() and result.scaled == pytest.approx(0, abs=1e-12)
 
 
 def test_infidelity_is_captums():
