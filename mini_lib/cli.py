@@ -10,6 +10,7 @@ from pathlib import Path
 from . import __version__
 from .book import commands as book_commands
 from .refusal import Refusal
+from .scoreboard import commands as scoreboard_commands
 from .taxonomy import commands as taxonomy_commands
 
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--model")
     bench.set_defaults(run=_bench)
 
+    scoreboard_commands.add_parser(commands, _load)
     book_commands.add_parser(commands)
     taxonomy_commands.add_parser(commands)
     return parser

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import comb
 
 import numpy as np
 from PIL import Image
 
+from .....games import blocks, shared
 from .....refusal import Refusal
 from .....registry import Identity, method
 from .....results import PatchMap
@@ -60,47 +60,13 @@ def shapley(mllm, prompt, token: str | None = None, *, regions: Sequence[np.ndar
         raise Refusal(f"Shapley values share something among regions, and there {'is 1' if n == 1 else 'are none'}; give two or more.")
     exact = n <= EXACT if exact is None else exact
     value = partial(seen_scores, mllm, prompt, target, regions, cover=cover)
-    if exact or 2 ** n - 2 <= samples:
-        sets = (np.arange(2 ** n)[:, None] >> np.arange(n) & 1).astype(bool)                        # (2^n, n), none first, all last
-        scores = value(sets)
-        weights = np.array([0.0, *((n - 1) / (comb(n, s) * s * (n - s)) for s in range(1, n)), 0.0])[sets.sum(1)]
-    else:
-        sets = sampled(n, samples, np.random.default_rng(seed))
-        scores, weights = value(sets), np.r_[0.0, np.ones(len(sets) - 2), 0.0]
-    shares = by_definition(sets, scores) if exact else fitted(sets, scores, weights)
+    shares, _, scores = shared(value, n, samples, exact, seed)
     values = np.zeros(prompt.tokens.grid).ravel()
     for region, share in zip(regions, shares):
         values[region] += share / len(region)
     return PatchMap(values.reshape(prompt.tokens.grid), "nats", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
                     "Shapley values" if exact else "KernelSHAP",
                     mllm.spent(before) | {"gap": float(scores[-1] - scores[0]), "regions": [float(f"{v:.4g}") for v in shares]})
-
-
-def by_definition(sets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """phi (n,) from the scores of all 2^n sets, in the order of their binary numbers."""
-    n, sizes, numbers = sets.shape[1], sets.sum(1), np.arange(len(sets))
-    share = np.array([1 / (n * comb(n - 1, s)) for s in range(n)])
-    return np.array([(share[sizes[without]] * (scores[without | 1 << i] - scores[without])).sum()
-                     for i in range(n) for without in [numbers[~sets[:, i]]]])
-
-
-def fitted(sets: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """phi (n,) by weighted least squares under the constraint that they add up to the gap; none comes first, all last."""
-    gap = scores[-1] - scores[0]
-    # The last share is the gap less the others: that turns the constraint into a plain fit.
-    design, wanted = sets[:, :-1].astype(float) - sets[:, -1:], scores - scores[0] - sets[:, -1] * gap
-    root = np.sqrt(weights)
-    most = np.linalg.lstsq(design * root[:, None], wanted * root, rcond=None)[0]
-    return np.r_[most, gap - most.sum()]
-
-
-def sampled(n: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """(about samples, n) bool: none, then random sets with their complements, then all."""
-    sizes = np.arange(1, n)
-    chances = (n - 1) / (sizes * (n - sizes))
-    size = rng.choice(sizes, (samples - 2) // 2, p=chances / chances.sum())
-    half = np.argsort(rng.random((len(size), n)), 1).argsort(1) < size[:, None]
-    return np.concatenate([np.zeros((1, n), bool), half, ~half, np.ones((1, n), bool)])
 
 
 def seen_scores(mllm, prompt, target, regions, sets: np.ndarray, cover: Image.Image | None = None) -> np.ndarray:
@@ -116,10 +82,3 @@ def seen_scores(mllm, prompt, target, regions, sets: np.ndarray, cover: Image.Im
         return Image.fromarray(out)
 
     return mllm.score(prompt, target, map(shown, sets)).numpy().astype(float)
-
-
-def blocks(grid: tuple[int, int], size: int) -> list[np.ndarray]:
-    """The grid cut into squares of `size` x `size` patches: arrays of patch indices."""
-    rows, columns = grid
-    owner = np.arange(rows)[:, None] // size * -(-columns // size) + np.arange(columns) // size
-    return [np.flatnonzero(owner.ravel() == k) for k in range(owner.max() + 1)]
