@@ -103,7 +103,7 @@ def compare(results, truth: np.ndarray | None = None) -> Scrubber:
     for result in results:
         row, column = result.peak
         hit = "" if truth is None else ", in the outline" if _at_peak(result, truth) else ", outside the outline"
-        frames.append((result.method, static.png(static.patch_map(result, truth)),
+        frames.append((result.method, static.png(static.side_by_side([result], truth)),
                        f"Map of {result.method} for the answer {result.target}: its peak lies in row {row + 1}, column {column + 1}{hit}."))
     return Scrubber(frames, "Method", "Move the slider through the methods: the picture and the answer stay, the map changes.")
 

@@ -47,7 +47,7 @@ def side_by_side(results, truth: np.ndarray | None = None) -> Figure:
     left.imshow(results[0].picture)
     title(left, f"{results[0].question}\n{results[0].target}")
     for ax, result in zip(axes, results):
-        draw_map(ax, result, truth)
+        draw_map(ax, result, truth, float(np.abs(result.values).max()))
         title(ax, f"{result.method}\npeak {result.values.max():.2g}")
     return fig
 

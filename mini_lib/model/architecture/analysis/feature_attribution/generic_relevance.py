@@ -6,8 +6,8 @@ W_l: (H, T, T) attention weights of block l, rows are queries.  The row of R of 
 relevance of every input position for that word.
 
 Source: Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6 (self-attention).
-Misleads because it knows neither values nor MLPs, throws negative evidence away, and adds what flows along many ways, so that
-positions that all others read gain most.
+Misleads when what matters flows through values and MLPs, which it does not know, or speaks against the answer, which it throws
+away; and it adds what flows along many ways, so that positions that all others read gain most.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A: (P, d) what a layer says of each patch: at the connector (what enters the lan
 the tower's last block.  f: log-probability of the answer, in nats.
 
 Source: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2; there of a convolutional layer, whose channels are maps.
-Misleads because a transformer's channels are no maps of things: their sign and scale differ from patch to patch, and one
+Misleads when channels are no maps of things, as in a transformer: their sign and scale differ from patch to patch, and one
 weight for all patches forgets where the gradient came from.
 """
 

@@ -2,8 +2,9 @@
 
     A_t = (h_t - b_t) . integral_0^1 df/dh_t (b + a (h - b)) da
 
-h: (T, d) what enters block 0.  b: the baseline, where the picture is one of its mean colour and every word of the question the
-mean of all words, at the word's own length.  The values add up to f(h) - f(b) (completeness); how far they miss it is the error of the integral.
+h: (T, d) what enters block 0.  b: the baseline, where the picture is one of its mean colour and every word of the question
+the mean of all words, at the word's own length.  The values add up to f(h) - f(b) (completeness); how far they miss it is the
+error of the integral.
 
 Source: Sundararajan et al. 2017, arXiv:1703.01365, equation 1.
 Misleads when the baseline carries meaning itself (what equals it gets nothing), and when the straight way leads through

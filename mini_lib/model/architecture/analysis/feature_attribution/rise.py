@@ -7,8 +7,8 @@ f: log-probability of the answer, in nats, less its mean over the covers.
 
 Source: Petsiuk et al. 2018, arXiv:1806.07421, equations 6 and 7. There f is a probability and the covers are not centred;
 centring both changes no expectation but for a constant, and takes most of the noise away.
-Misleads by its noise, which falls only with the root of the number of covers, and by its coarse cells, which cannot point at
-anything smaller.
+Misleads when covers are few, as its noise falls only with the root of their number, and when what matters is smaller than its
+cells.
 """
 
 from __future__ import annotations

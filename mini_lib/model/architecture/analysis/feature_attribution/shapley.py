@@ -11,7 +11,7 @@ matter alike.  Up to `EXACT` regions all 2^n sets are asked.  For more, KernelSH
 sizes of S drawn by (n - 1) / (|S| (n - |S|)), each S together with its complement.
 
 Sources: Shapley 1953; KernelSHAP: Lundberg and Lee 2017, arXiv:1705.07874, theorem 2.
-Misleads where regions split an object (its value is shared among pieces that each say it), and asks for many pictures that no
+Misleads when regions split an object (its value is shared among pieces that each say it), and asks for many pictures that no
 one ever saw.
 """
 
