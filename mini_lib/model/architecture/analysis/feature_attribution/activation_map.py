@@ -33,7 +33,8 @@ def identity(mllm, prompt) -> list[Identity]:
 
 
 @method("activation-map", node="model/architecture/analysis/feature-attribution", paper="Li et al. 2025, arXiv:2506.23270",
-        cost="one forward pass, once the answer is known; no backward pass", identity=identity)
+        cost="one forward pass, once the answer is known; no backward pass", identity=identity,
+        excuses={"check_points_at_the_patch_that_differs": "its filter takes a lone peak away and gives it to the neighbours"})
 def activation_map(mllm, prompt, token: str | None = None, *, smooth: bool = True) -> PatchMap:
     """Token activation map over image tokens; of an answer of several tokens, the sum of their maps.
 
