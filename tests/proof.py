@@ -6,6 +6,7 @@ one is measured when the page is written; a test holds the rest to the code.
 
 import contextlib
 import io
+from html import escape
 from pathlib import Path
 
 from mini_lib.conformance import checks, handle
@@ -69,7 +70,7 @@ def page(oracles: str) -> str:
     """The page in Markdown; `oracles`: the table of `python -m tests.oracles`."""
     later = "; ".join(f"*{bug}* (it waits for {method})" for bug, method in LATER.items())
     return TEXT.format(methods=_table(checks.CHECKS), handles=_table(handle.CHECKS), count=len(BUGS), oracles=oracles.strip(),
-                       bugs="\n".join(f"| {bug.name} | {bug.noticed_by} |" for bug in BUGS),
+                       bugs="\n".join(f"| {escape(bug.name)} | {escape(bug.noticed_by)} |" for bug in BUGS),
                        later=f"Not yet revived, because the method that had it is not here yet: {later}.")
 
 
