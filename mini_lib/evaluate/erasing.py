@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..covers import score, showing
 from ..refusal import Refusal
-from .covers import score, showing
 from .faithfulness import on_grid, places
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)

@@ -29,8 +29,8 @@ from zlib import crc32
 
 import numpy as np
 
+from ..covers import score, showing
 from ..refusal import Refusal
-from .covers import score, showing
 
 
 @dataclass(frozen=True)

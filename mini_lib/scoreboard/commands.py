@@ -45,7 +45,7 @@ def scoreboard(load: Callable, args) -> int:
     folder = file.with_suffix("") if args.out.endswith(".json") else file.parent
     if folder.exists() and not folder.is_dir():
         raise Refusal(f"--out {args.out!r}: {str(folder)!r} is a file; give the name of a folder.")
-    from ..evaluate.covers import COVERS
+    from ..covers import COVERS
     from . import run as runs
     from .measure import METRICS
     from .rows import all_rows

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mini_lib import load, world
-from mini_lib.data.input_output import filling
+from mini_lib.covers import filling
 
 
 @dataclass(frozen=True)

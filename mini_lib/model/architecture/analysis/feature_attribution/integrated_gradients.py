@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
 
+from .....covers import filling
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
 from .....streams import gradients, merged, score
@@ -58,8 +58,7 @@ def integrated_gradients(mllm, prompt, token: str | None = None, *, steps: int =
 
 def baseline(mllm, prompt, target, stream: torch.Tensor) -> torch.Tensor:
     """(1, T, d) the stream of a picture of the mean colour, with the mean of all words in the place of the question's."""
-    colour = tuple(int(v) for v in np.asarray(prompt.picture).reshape(-1, 3).mean(0).round())
-    blank = mllm.prompt(Image.new("RGB", prompt.picture.size, colour), prompt.question)
+    blank = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
     empty, image = stream.clone(), prompt.tokens.image.to(stream.device)
     empty[:, image] = merged(mllm, blank, target)[:, image]
     mean = mllm.model.get_input_embeddings().weight.detach().float().mean(0)

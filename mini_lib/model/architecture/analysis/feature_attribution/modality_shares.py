@@ -30,7 +30,7 @@ from math import ceil, isnan, nan, sqrt
 import numpy as np
 from PIL import Image
 
-from .....evaluate.covers import filling, score, showing
+from .....covers import filling, score, seen, showing
 from .....games import blocks, redrawn, shared
 from .....refusal import Refusal
 from .....registry import Identity, method
@@ -159,10 +159,8 @@ def modality_shares(mllm, prompt, token: str | None = None, *, regions: Sequence
 def values(mllm, prompt, target, regions, cover, sets: np.ndarray) -> np.ndarray:
     """f(S) for sets (K, words + regions) bool of what is there: (K,), in nats. Cost: one forward pass a set."""
     words = sets.shape[1] - len(regions)
-    shown = np.ones((len(sets), len(prompt.tokens.boxes)), bool)
-    for region, there in zip(regions, sets[:, words:].T):
-        shown[:, region] = there[:, None]
-    return score(mllm, prompt, target, showing(prompt, cover, shown), ~sets[:, :words])
+    shown = showing(prompt, cover, seen(prompt, regions, sets[:, words:]))
+    return score(mllm, prompt, target, shown, ~sets[:, :words])
 
 
 def _sides(words: int, regions: int) -> np.ndarray:

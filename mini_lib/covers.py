@@ -1,4 +1,4 @@
-"""Pictures with some patches covered, and questions with some words taken away: what faithfulness is measured with."""
+"""Pictures with some patches covered, and questions with some words taken away."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from ..hooks import edit
-from ..refusal import Refusal, nearest
+from .hooks import edit
+from .refusal import Refusal, nearest
 
 COVERS = ("mean", "blur", "black")
 
 
-def filling(picture: Image.Image, cover) -> Image.Image:
+def filling(picture: Image.Image, cover, radius: float | None = None) -> Image.Image:
     """The picture from which covered patches are taken.
 
-    cover: "mean" colour of the picture, "blur" (Gaussian; its radius an eighth of the shorter side, as occlusion's on its
-    default region), "black", or a picture of the same size, such as the scene rendered without an object.
+    cover: "mean" colour of the picture, "blur" (Gaussian), "black", or a picture of the same size, such as the scene
+    rendered without an object.  radius: of the blur, in pixels; by itself an eighth of the shorter side.
     Raises Refusal for any other cover, or a picture of another size.
     """
     if isinstance(cover, Image.Image):
@@ -27,7 +27,7 @@ def filling(picture: Image.Image, cover) -> Image.Image:
                           f"{picture.height}; give one of the same size.")
         return cover.convert("RGB")
     if cover == "blur":
-        return picture.filter(ImageFilter.GaussianBlur(min(picture.size) / 8))
+        return picture.filter(ImageFilter.GaussianBlur(min(picture.size) / 8 if radius is None else radius))
     if cover == "mean":
         return Image.new("RGB", picture.size, tuple(int(v) for v in np.asarray(picture).reshape(-1, 3).mean(0).round()))
     if cover == "black":
@@ -58,6 +58,17 @@ def showing(prompt, cover, shown: np.ndarray) -> Iterator[Image.Image]:
         yield Image.fromarray(np.where(kept[..., None], picture, fill))
 
 
+def seen(prompt, regions: Iterable[np.ndarray], sets: np.ndarray) -> np.ndarray:
+    """(K, P) bool, the patches shown when only the regions in a set are; patches in none of them always are.
+
+    regions: n arrays of patch indices.  sets: (K, n) bool.
+    """
+    shown = np.ones((len(sets), len(prompt.tokens.boxes)), bool)
+    for region, there in zip(regions, sets.T):
+        shown[:, region] = there[:, None]
+    return shown
+
+
 def score(mllm, prompt, target, pictures: Iterable[Image.Image], gone: np.ndarray | None = None) -> np.ndarray:
     """Log-probability of the target for each picture, in nats: (K,) float64. Cost: one forward pass a picture.
 
@@ -65,7 +76,7 @@ def score(mllm, prompt, target, pictures: Iterable[Image.Image], gone: np.ndarra
 
     A word is taken away by replacing its embedding before block 0 by zeros, as padding tokens have it: that says that a
     word stood here, and nothing of which one. The mean of the question's embeddings is no such blank but a bag of its
-    words: with every word replaced by it, `tiny` still tells questions apart (tests/evaluate/test_covers.py). The mean of
+    words: with every word replaced by it, `tiny` still tells questions apart (tests/core/test_covers.py). The mean of
     the vocabulary follows its longest rows: in `tiny`, the made-up words.
     """
     if gone is None or not gone.any():

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from mini_lib import world
-from mini_lib.data import input_output
-from mini_lib.evaluate.covers import filling, score, showing, tiles
+from mini_lib.covers import filling, score, seen, showing, tiles
 from mini_lib.hooks import edit
 from mini_lib.refusal import Refusal
 from tests.evaluate.toys import COEFFICIENTS, WORDS, Toy
@@ -17,9 +16,15 @@ from tests.evaluate.toys import COEFFICIENTS, WORDS, Toy
 PICTURE = world.sample(1, 0)[0].picture
 
 
-@pytest.mark.parametrize("cover", ["mean", "blur", "black", Image.new("RGB", (64, 64), "red")])
-def test_covers_are_those_of_occlusion(cover):
-    assert np.array_equal(filling(PICTURE, cover), input_output.filling(PICTURE, cover, 8.0))
+def test_the_blur_is_an_eighth_of_the_shorter_side_unless_it_is_given():
+    assert np.array_equal(filling(PICTURE, "blur"), filling(PICTURE, "blur", 8.0))
+    assert not np.array_equal(filling(PICTURE, "blur"), filling(PICTURE, "blur", 2.0))
+
+
+def test_of_regions_those_in_the_set_are_seen_and_what_no_region_owns_always_is():
+    prompt = SimpleNamespace(tokens=SimpleNamespace(boxes=np.zeros((5, 4))))
+    shown = seen(prompt, [np.array([0, 1]), np.array([3])], np.array([[True, False], [False, True]]))
+    assert shown.tolist() == [[True, True, True, False, True], [False, False, True, True, True]]
 
 
 def test_a_bad_cover_is_refused():
