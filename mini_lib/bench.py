@@ -19,7 +19,7 @@ import torch
 
 from .covers import filling
 from .hooks import edit
-from .mllm import repeat_text
+from .inputs import repeat_text
 from .streams import gradients, merged, score
 
 STEPS = 64

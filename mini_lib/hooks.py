@@ -37,6 +37,7 @@ class _Cut:
     reached: set = field(default_factory=set)
 
 
+ATTENTION = ("self_attn", "attention", "attn")      # what families call it in a block
 _CUTS: list[_Cut] = []
 _WATCHED: dict = {}                 # attention module -> function that gets its weights (B, H, Q, K) and returns those to use
 
@@ -153,8 +154,13 @@ def attention(mllm, layers=None, change=None):
                       "do not use transformers' attention interface.")
 
 
+def can_cut(block) -> bool:
+    """Whether a block has self-attention; hybrid models have others (linear attention, convolutions) in between."""
+    return any(hasattr(block, name) for name in ATTENTION)
+
+
 def _attention_of(block):
-    for name in ("self_attn", "attention", "attn"):
+    for name in ATTENTION:
         if hasattr(block, name):
             return getattr(block, name)
     raise Refusal(f"{type(block).__name__} has no self-attention that can be cut (linear or cross-attention layer).")

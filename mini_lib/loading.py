@@ -13,13 +13,25 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
+from transformers.models.auto import processing_auto
 
 from . import hooks
 from .mllm import MLLM
 from .parts import find_parts
 from .refusal import Refusal
 from .tiny import store
+
+# The form of a conversation for models that were given none: pictures, words, and the answer on a line of its own.
+PLAIN = ("{% for message in messages %}{% for part in message['content'] %}{{ 'IMAGE' if part['type'] == 'image' else part['text'] }}"
+         "{% endfor %}{{ '\\n' }}{% endfor %}")
 
 
 def load(model: str | Path | None = None, *, checkpoint: int | None = None, device: str | None = None, dtype=None,
@@ -55,7 +67,7 @@ def load(model: str | Path | None = None, *, checkpoint: int | None = None, devi
     if not hasattr(config, "vision_config"):
         raise Refusal(f"{name} is a {config.model_type!r} model, which takes no pictures; give a multimodal one.")
     try:
-        processor = AutoProcessor.from_pretrained(source)
+        processor = _processor(source, config)
         network = _network(source, config, state, dtype=dtype or "auto", device_map=device_map, **kwargs)
     except (OSError, ValueError, ImportError) as error:
         raise Refusal(f"{source!r} cannot be loaded: {_first_line(error)}") from None
@@ -75,6 +87,33 @@ def load(model: str | Path | None = None, *, checkpoint: int | None = None, devi
     else:
         hooks.install(network)
     return mllm
+
+
+def _processor(source: str, config):
+    """The model's processor; where only its part for videos cannot be had, the same processor without that part.
+
+    transformers reads videos with torchvision alone, and asks for it even where none will be shown.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+    except ImportError:
+        kind = getattr(transformers, processing_auto.PROCESSOR_MAPPING_NAMES.get(config.model_type) or "AutoProcessor")
+        if getattr(kind, "is_dummy", False) or "video_processor" not in kind.get_attributes():
+            raise
+        made = {"image_processor": AutoImageProcessor.from_pretrained, "tokenizer": AutoTokenizer.from_pretrained,
+                "video_processor": lambda _: None}
+        if set(kind.get_attributes()) - set(made):
+            raise
+        stored = kind.get_processor_dict(source)[0]
+        pictures_only = type(kind.__name__, (kind,), {"check_argument_for_proper_class": _unless_none})
+        processor = pictures_only.from_args_and_dict([made[part](source) for part in kind.get_attributes()], stored)
+    if getattr(processor, "chat_template", None) is None:
+        processor.chat_template = PLAIN.replace("IMAGE", str(getattr(processor, "image_token", "")))
+    return processor
+
+
+def _unless_none(self, name, part):
+    return None if part is None else super(type(self), self).check_argument_for_proper_class(name, part)
 
 
 def _network(source: str, config, state: dict | None, **kwargs):
@@ -99,7 +138,8 @@ def _verify(mllm: MLLM) -> None:
     Hooks off = hooks on: routing attention through our function changes no logit.
     The lens at the last layer = the model's logits: norm and unembedding are the right ones.
     An empty cut changes nothing: our attention agrees with the model's own kernel.
-    Cutting every image key = blind: with no text position attending to the picture, two pictures give equal logits.
+    Cutting every image key = blind: with no text position attending to the picture, two pictures give equal logits. Where some
+    blocks have no attention that could be cut, the picture's tokens are swapped instead: each picture then answers as the other.
     """
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(2)]
@@ -111,22 +151,38 @@ def _verify(mllm: MLLM) -> None:
     last = f"block.{len(mllm.parts.blocks) - 1}"
     with hooks.record(mllm, last) as seen:
         hooked = mllm.logits(one.inputs)
-    lens = mllm.parts.head(mllm.parts.norm(seen[last][:, -1:])).float()
-    image, after = one.tokens.image, torch.arange(int(one.tokens.image[-1]) + 1, len(one.tokens.text))
-    with hooks.cut(mllm, [], []):
+    lens = _lens(mllm, seen[last][:, -1:])
+    # Every position but the picture's own: some families put words between its tokens, which would carry on what they see.
+    image = one.tokens.image
+    words = torch.tensor(sorted(set(range(len(one.tokens.text))) - set(image.tolist())))
+    layers = [k for k, block in enumerate(mllm.parts.blocks) if hooks.can_cut(block)]
+    with hooks.cut(mllm, [], [], layers):
         uncut = mllm.logits(one.inputs)
-    with hooks.cut(mllm, after, image):
-        blind = mllm.logits(one.inputs) - mllm.logits(two.inputs)
+    if len(layers) == len(mllm.parts.blocks):
+        blindness = "all image keys cut = blind to the picture"
+        with hooks.cut(mllm, words, image):
+            blind = mllm.logits(one.inputs) - mllm.logits(two.inputs)
+    else:
+        blindness = "image tokens swapped = the other picture"
+        with hooks.record(mllm, "embed") as seen:
+            mllm.logits(two.inputs)
+        with hooks.edit(mllm, {"embed": lambda x: seen["embed"]}):
+            blind = mllm.logits(one.inputs) - other
     scale, sight = plain.abs().max().item(), (plain - other).abs().max().item()
     near = scale * (1e-4 if mllm.model.dtype == torch.float32 else 3e-2)
     mllm.checks = {
         "hooks off = hooks on": (plain - hooked).abs().max().item(),
         "lens at the last layer = logits": (lens - hooked).abs().max().item(),
         "an empty cut changes nothing": (plain - uncut).abs().max().item(),
-        "all image keys cut = blind to the picture": blind.abs().max().item(),
+        blindness: blind.abs().max().item(),
     }
-    limits = dict.fromkeys(mllm.checks, near) | {"all image keys cut = blind to the picture": 1e-3 * sight}
+    limits = dict.fromkeys(mllm.checks, near) | {blindness: 1e-3 * sight}
     for name, error in mllm.checks.items():
         if not error <= limits[name]:
             raise Refusal(f"{mllm.name} fails the identity {name!r} (error {error:.2g} on logits of size {scale:.2g}); "
                           "explanations of it would be wrong. load(..., check=False) loads it all the same.")
+
+
+def _lens(mllm, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits of the stream after the last block, through the parts that were found."""
+    return mllm.parts.head(mllm.parts.norm(hidden)).float()

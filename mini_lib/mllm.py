@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-import numpy as np
 import torch
 from PIL import Image
 
+from .inputs import each, triple, turn
+from .inputs import extend as _extend
 from .parts import Parts
 from .pictures import open_picture
 from .refusal import Refusal, nearest
 from .tokens import TokenMap, map_tokens
+from .views import View, rulers, views
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class MLLM:
     passes: int = 0                            # forward passes so far, a picture each; generation is not counted
     backward_passes: int = 0
     checks: dict[str, float] = field(default_factory=dict)
+    looked: dict = field(default_factory=dict, repr=False)     # sizes of pictures -> the views that the processor makes of them
+    along: bool = False                        # whether the decoder needs the picture's inputs beside the merged stream
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.model.parameters()) / 1e6
@@ -94,7 +98,7 @@ class MLLM:
         *shown, asked = turns[-1]["content"]
         inputs = self._inputs([turns])
         tokens = map_tokens(inputs, self.tokenizer, self.model.config, asked["text"], [p.size for p in pictures],
-                            self.processor.image_processor)
+                            self.processor.image_processor, partial(self._look, turns, pictures))
         return Prompt(shown[0]["image"], asked["text"], inputs, tokens, tuple(notes), tuple(pictures))
 
     def answer(self, prompt: Prompt, most: int = 48) -> str:
@@ -170,7 +174,7 @@ class MLLM:
 
         pictures: the same question is asked of each; the prompt's own picture when left out.  A generator is read one
         batch at a time, so memory stays flat.  Cost: one forward pass a picture, `batch_size` at a time.
-        Raises Refusal when `pictures` should take the place of several.
+        Raises Refusal when `pictures` should take the place of several, or are of a size that the model gives other tokens.
         """
         inputs = self.forced(prompt, target)
         if pictures is None:
@@ -180,9 +184,12 @@ class MLLM:
                           f"{len(prompt.pictures)}: make a prompt with the pictures that you want scored.")
         parts, pictures = [], iter(pictures)
         while chunk := list(islice(pictures, self.batch_size)):
-            vision = self._move(self.processor.image_processor(images=chunk, return_tensors="pt"))
-            parts.append(self.score_inputs({**repeat_text(inputs, len(chunk)),
-                                            **{k: v for k, v in vision.items() if k in inputs}}, target))
+            # Through the chat form once more: how a picture's patches, tiles and sizes are handed over is the processor's matter.
+            batch = self._inputs([[turn("user", prompt.question, [picture])] for picture in chunk])
+            if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].repeat(len(chunk), 1)):
+                raise Refusal(f"score(pictures=) needs pictures that give the same tokens as the prompt's own of {prompt.picture.width} x "
+                              f"{prompt.picture.height} pixels; resize them to that.")
+            parts.append(self.score_inputs(_extend(batch, target.ids[:-1]), target))
         return torch.cat(parts)
 
     def score_inputs(self, inputs: dict, target: Target, gradient: bool = False) -> torch.Tensor:
@@ -207,14 +214,25 @@ class MLLM:
     def _conversation(self, picture, question, shots) -> tuple[list[dict], list[Image.Image], list[str]]:
         """What the chat template takes, the question last; all its pictures in order; notes on them."""
         turns, pictures, notes = [], [], []
-        for shown, asked, said in [*map(_triple, shots or ()), (picture, question, None)]:
-            asked, opened = self._checked(asked), [open_picture(one) for one in _each(shown)]
-            turns.append(_turn("user", asked, [one for one, _ in opened]))
+        for shown, asked, said in [*map(triple, shots or ()), (picture, question, None)]:
+            asked, opened = self._checked(asked), [open_picture(one) for one in each(shown)]
+            turns.append(turn("user", asked, [one for one, _ in opened]))
             if said is not None:
-                turns.append(_turn("assistant", self._known(said, "The answer of a shot")))
+                turns.append(turn("assistant", self._known(said, "The answer of a shot")))
             pictures += [one for one, _ in opened]
             notes += [note for _, about in opened for note in about]
         return turns, pictures, notes
+
+    def _look(self, turns: list[dict], pictures: list[Image.Image]) -> list[View]:
+        """The views that the processor makes of a conversation's pictures; asked once for each set of sizes."""
+        sizes = tuple(picture.size for picture in pictures)
+        if sizes not in self.looked:
+            shown = iter(rulers(sizes))
+            asked = [{**one, "content": [{**part, "image": next(shown)} if part["type"] == "image" else part for part in one["content"]]}
+                     for one in turns]
+            processor = self.processor.image_processor
+            self.looked[sizes] = views(self._inputs([asked])["pixel_values"], processor, sizes)
+        return self.looked[sizes]
 
     def _inputs(self, conversations: list, begin=None) -> dict:
         chat = partial(self.processor.apply_chat_template, conversations, add_generation_prompt=True)
@@ -269,43 +287,3 @@ class MLLM:
         dtype = self.model.dtype
         return {k: v.to(self.device, dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()
                 if isinstance(v, torch.Tensor)}
-
-
-def _turn(role: str, text: str, pictures=()) -> dict:
-    return {"role": role, "content": [*({"type": "image", "image": picture} for picture in pictures),
-                                      {"type": "text", "text": text}]}
-
-
-def _each(picture) -> list:
-    """One picture or several, as a list."""
-    several = isinstance(picture, (list, tuple)) or isinstance(picture, np.ndarray) and picture.ndim == 4
-    if several and not len(picture):
-        raise Refusal("There is no picture in the list; give at least one.")
-    return list(picture) if several else [picture]
-
-
-def _triple(shot) -> tuple:
-    if not isinstance(shot, (list, tuple)) or len(shot) != 3 or not str(shot[2] or "").strip():
-        raise Refusal("Each shot has to be (picture, question, answer); give a list of such triples.")
-    return shot[0], shot[1], str(shot[2]).strip()
-
-
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")   # inputs with one value per token
-
-
-def repeat_text(inputs: dict, times: int) -> dict:
-    """The per-token inputs of a batch of one, repeated; what belongs to the picture is left out."""
-    return {k: v.repeat(times, 1) for k, v in inputs.items() if k in _TEXT}
-
-
-def _extend(inputs: dict, ids) -> dict:
-    """Append tokens to a batch of one; every per-token input grows with them (a missed one raises an IndexError later)."""
-    if not len(ids):
-        return inputs
-    extra = torch.tensor([list(ids)], device=inputs["input_ids"].device)
-    grown = dict(inputs)
-    for key in _TEXT:
-        if key in inputs:
-            tail = extra if key == "input_ids" else torch.full_like(extra, int(key == "attention_mask"))
-            grown[key] = torch.cat([inputs[key], tail.to(inputs[key].dtype)], 1)
-    return grown

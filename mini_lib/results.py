@@ -59,13 +59,13 @@ def patch_map(values: np.ndarray, prompt, target, unit: str, method: str, measur
     """The PatchMap of a prompt from one number per position of its sequence.
 
     values: (T,) or longer. The words' values are summed over their tokens; what lies elsewhere (the chat form, forced
-    tokens) is summed into measured["elsewhere"], so that nothing is lost.
+    tokens, newlines between rows of the picture) is summed into measured["elsewhere"], so that nothing is lost.
     """
     values, tokens = np.asarray(values, float), prompt.tokens
-    image = values[tokens.image.numpy()]
+    image = tokens.on_grid(values[tokens.image.numpy()])
     words = tuple((word, float(values[positions].sum())) for word, positions in tokens.words)
     rest = values.sum() - image.sum() - sum(value for _, value in words)
-    return PatchMap(image.reshape(tokens.grid), unit, prompt.picture, tokens.boxes, prompt.question, target.text, method,
+    return PatchMap(image, unit, prompt.picture, tokens.boxes, prompt.question, target.text, method,
                     {**measured, "elsewhere": float(f"{rest:.4g}")}, words)
 
 

@@ -48,21 +48,23 @@ def logit_lens(mllm, prompt, token: str | None = None) -> LensGrid:
     """The words that each image token would say, layer by layer.
 
     token: the word to follow; by itself the first word of the model's answer.
-    Returns a LensGrid of (layers + 1, rows, columns): the stream before block 0, then after each block.
+    Returns a LensGrid of (layers + 1, rows, columns): the stream before block 0, then after each block. Where several image tokens
+    cover a cell, its own is shown and not that of a thumbnail.
     """
     target, before = mllm.target(prompt, token), mllm.passes
-    wanted, layers = target.ids[target.first], points(mllm)
+    wanted, layers, own = target.ids[target.first], points(mllm), prompt.tokens.one.finest()    # (rows, columns) of image tokens
     with record(mllm, *layers) as seen:
         mllm.logits(prompt.inputs)
     best, index, chance = [], [], []
     for layer in layers:                                        # a layer at a time: (patches, V) is large on large models
-        probabilities = read(mllm, seen[layer][0, prompt.tokens.image])             # (patches, V)
+        probabilities = read(mllm, seen[layer][0, prompt.tokens.image])             # (image tokens, V)
         top = probabilities.max(-1)
         best, index, chance = [*best, top.values], [*index, top.indices], [*chance, probabilities[:, wanted]]
     names = [mllm.tokenizer.decode([i]).strip() for i in torch.cat(index).tolist()]
-    shape = (len(layers), *prompt.tokens.grid)
-    return LensGrid(np.array(names, object).reshape(shape), torch.cat(best).reshape(shape).numpy(),
-                    torch.cat(chance).reshape(shape).numpy(), layers, prompt.picture, prompt.tokens.boxes, prompt.question,
+    shape = (len(layers), len(prompt.tokens.image))
+    named, sure, said = (np.reshape(one, shape)[:, own] for one in (np.array(names, object), torch.cat(best).numpy(),
+                                                                     torch.cat(chance).numpy()))
+    return LensGrid(named, sure, said, layers, prompt.picture, prompt.tokens.boxes, prompt.question,
                     mllm.tokenizer.decode([wanted]).strip(), "logit lens", {"forward_passes": mllm.passes - before})
 
 
@@ -93,7 +95,8 @@ def token_ablation(mllm, prompt, token: str | None = None) -> PatchMap:
     token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns) in nats.
     """
     target, before = mllm.target(prompt, token), mllm.passes
-    values = effects(mllm, prompt, target, np.eye(len(prompt.tokens.image), dtype=bool)).reshape(prompt.tokens.grid)
+    prompt.tokens.one.placed()                                                      # or refuse before the work
+    values = prompt.tokens.on_grid(effects(mllm, prompt, target, np.eye(len(prompt.tokens.image), dtype=bool)))
     return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
                     "token ablation", {"forward_passes": mllm.passes - before})
 

@@ -14,14 +14,12 @@ and in that the filter moves relevance to neighbours.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
 from .....hooks import points, record
 from .....registry import Identity, method
-from .....results import PatchMap, patch_map
+from .....results import PatchMap
 
 WINDOW = 3
 
@@ -53,11 +51,10 @@ def activation_map(mllm, prompt, token: str | None = None, *, smooth: bool = Tru
         seen = len(words) - (len(asked) - 1 - k)                                    # words before this one
         others = [j for j in range(seen) if ids[words[j]] != wanted]
         found = without(said[k, image], said[len(asked):][others][:, image], said[k, [words[j] for j in others]])
-        total += ranked(found.reshape(total.shape)) if smooth else found.reshape(total.shape)
-    values = np.zeros(len(ids))
-    values[image] = total.ravel()
-    found = patch_map(values, prompt, target, "logits", "token activation map", mllm.spent(before))
-    return replace(found, words=())                                                 # it says nothing of words
+        found = prompt.tokens.on_grid(found)
+        total += ranked(found) if smooth else found
+    return PatchMap(total, "logits", prompt.picture, prompt.tokens.boxes, prompt.question, target.text, "token activation map",
+                    mllm.spent(before) | {"elsewhere": 0.0})                                         # it says nothing of words
 
 
 def activations(mllm, prompt, target, tokens) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,11 +23,10 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from .....hooks import attention, edit
-from .....mllm import repeat_text
 from .....refusal import Refusal, nearest
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
-from .....streams import merged
+from .....streams import inputs, merged
 
 WAYS = ("all", "values")
 HALVED = ("up_proj", "act_fn")                       # the factors of a gated MLP
@@ -54,10 +53,10 @@ def attention_lrp(mllm, prompt, token: str | None = None, *, through: str = "all
     if through not in WAYS:
         raise Refusal(f"Relevance cannot flow through {through!r}{nearest(through, WAYS)}")
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
-    inputs, leaf = mllm.forced(prompt, target), merged(mllm, prompt, target).clone().requires_grad_()
+    leaf = merged(mllm, prompt, target).clone().requires_grad_()
     wanted = torch.tensor(target.ids[target.first:], device=leaf.device)
     with rules(mllm, through), edit(mllm, {"embed": lambda x: leaf.to(x)}):
-        logits = mllm.logits(repeat_text(inputs, 1), len(wanted), gradient=True)
+        logits = mllm.logits(inputs(mllm, prompt, target, 1), len(wanted), gradient=True)
     logit = logits[0].gather(-1, wanted[:, None]).sum()[None]
     gradient, = mllm.backward(logit, [leaf])
     values = (leaf.detach().float() * gradient.float()).sum(-1)[0].cpu().numpy()

@@ -75,7 +75,7 @@ def _tower(mllm, prompt, target) -> tuple[torch.Tensor, torch.Tensor]:
     with edit(mllm, {f"vision.{len(mllm.parts.vision) - 1}": watch}):
         value = mllm.score_inputs(mllm.forced(prompt, target), target, gradient=True)
     gradient, = mllm.backward(value, leaf)
-    if leaf[0].dim() != 3 or len(leaf[0]) != 1 or not 0 <= leaf[0].shape[1] - patches <= 8:
+    if prompt.tokens.one.cover is not None or leaf[0].dim() != 3 or len(leaf[0]) != 1 or not 0 <= leaf[0].shape[1] - patches <= 8:
         raise Refusal(f"The tower of {mllm.name} has {tuple(leaf[0].shape)} where the language model sees {patches} image tokens, so "
                       "its patches cannot be told apart; use at=\"connector\".")
     return leaf[0][0, -patches:].detach().float(), gradient[0, -patches:].float()   # class and register tokens come first

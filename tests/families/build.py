@@ -1,0 +1,137 @@
+"""Build one family: a small model of random weights, a tokenizer trained on the spot, the true processor; saved as a user has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerFast
+
+CORPUS = ["is the star red ? what color is the ring ? how many objects are there ? describe the picture . yes no red blue green star ring",
+          "USER: ASSISTANT: user assistant system User: Assistant: Human: model [INST] Question: Answer: is the star red or the ring red"] * 4
+VOCABULARY = 340
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family as data.
+
+    name: what people call it.  kind: model_type of its config.  config: what differs from the config's defaults; "<image>" in
+    the place of a number means that token's id.  processor: its class and its arguments.  pictures: class and arguments of the
+    image processor.  tokens: special tokens by the tokenizer's name for them.  template: the conversation's form, `{image}`
+    and `{text}` in the user's turn.  refused: why `load` or a prompt must refuse it.  missing: why it cannot be built here.
+    blind: cells that are not tried with the moving dot, in words.
+    """
+
+    name: str
+    kind: str
+    config: dict
+    processor: tuple[str, dict]
+    pictures: tuple[str, dict]
+    tokens: dict[str, str] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    template: tuple[str, str, str, str] = ("USER: ", "{image}\n", "{text} ASSISTANT:", " {text}</s>")
+    model: str = ""
+    example: str = ""
+    refused: str = ""
+    missing: str = ""
+    place: bool = True
+    shots: bool = True
+    nudge: dict = field(default_factory=dict)
+
+
+def tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of a few hundred tokens, with the family's own marks."""
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"} | family.tokens
+    plain = {name: text for name, text in tokens.items() if name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    extra = {name: text for name, text in tokens.items() if name not in plain}
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = list(dict.fromkeys([*plain.values(), *extra.values(), *family.marks]))
+    made.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False,
+                                                         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return PreTrainedTokenizerFast(tokenizer_object=made, **plain, extra_special_tokens=extra, padding_side="left",
+                                   additional_special_tokens=[mark for mark in family.marks], model_max_length=100_000,
+                                   model_input_names=["input_ids", "attention_mask"])
+
+
+def template(family: Family) -> str:
+    """The conversation's form in Jinja: what opens a user's turn, a picture, its words, and an answer."""
+    begin, image, text, answer = (json.dumps(part).replace("{image}", '" ~ IMAGE ~ "').replace("{text}", '" ~ part["text"] ~ "')
+                                  for part in family.template)
+    image = image.replace("IMAGE", json.dumps(family.tokens.get("placeholder", family.tokens.get("image_token", "<image>"))))
+    return ("{% for m in messages %}{% if m['role'] == 'user' %}{{ " + begin + " }}{% endif %}{% for part in m['content'] %}"
+            "{% if part['type'] == 'image' %}{{ " + image + " }}{% elif m['role'] == 'user' %}{{ " + text + " }}"
+            "{% else %}{{ " + answer + " }}{% endif %}{% endfor %}{% endfor %}")
+
+
+def build(family: Family, folder: Path, seed: int = 0) -> Path:
+    """Write the family's model, tokenizer and processor to a folder, as one finds them on the Hub."""
+    words = tokenizer(family)
+    fill = {"VOCABULARY": len(words), **words.get_vocab()}
+    config = _filled(family.config, fill)
+    kind = AutoConfig.for_model(family.kind, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _network(family, kind)
+    redraw(network, torch.Generator().manual_seed(seed))
+    network.generation_config = GenerationConfig(bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+                                                 pad_token_id=words.pad_token_id, suppress_tokens=sorted(words.all_special_ids))
+    network.save_pretrained(folder)
+    words.save_pretrained(folder)
+    name, arguments = family.pictures
+    getattr(transformers, name)(**arguments).save_pretrained(folder)
+    name, arguments = family.processor
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **_filled(arguments, fill)}))
+    if family.template:
+        (folder / "chat_template.jinja").write_text(template(family))
+    return folder
+
+
+def _network(family: Family, config):
+    if family.model:
+        return getattr(transformers, family.model)(config)
+    return transformers.AutoModelForImageTextToText.from_config(config)
+
+
+def _filled(given, fill: dict):
+    """The same with names of tokens replaced by their ids."""
+    if isinstance(given, dict):
+        return {name: _filled(value, fill) for name, value in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [_filled(value, fill) for value in given]
+    return fill.get(given, given) if isinstance(given, str) else given
+
+
+@torch.no_grad()
+def redraw(network, noise: torch.Generator) -> None:
+    """Noise for every weight, norms and biases too: weights of one would hide a norm that is applied twice or left out.
+
+    What leaves an attention is kept faint, so that a patch still matters most to its own token after two blocks.
+    """
+    for name, weight in network.named_parameters():
+        fresh = torch.randn(weight.shape, generator=noise)
+        last = name.rsplit(".", 2)[-2] if "." in name else name
+        if weight.dim() > 1 and "embed_tokens" not in name and "position" not in name:
+            fresh *= weight[0].numel() ** -0.5 * (0.3 if last in ("o_proj", "out_proj", "proj", "projection_layer", "wo") else 1)
+        elif weight.dim() == 1:
+            fresh = 0.3 * fresh + (1 if "norm" in name and name.endswith("weight") else 0)
+        weight.copy_(fresh)
+
+
+@cache
+def loaded(family_name: str):
+    """The family's handle, built once a process and loaded from its folder as a user's own."""
+    import tempfile
+
+    from mini_lib import load
+
+    from .table import FAMILIES
+    family = next(one for one in FAMILIES if one.name == family_name)
+    with tempfile.TemporaryDirectory() as folder:
+        return load(build(family, Path(folder)), device="cpu")
