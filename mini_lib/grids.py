@@ -107,7 +107,7 @@ def square(given: Given) -> list[Grid]:
         raise Refusal(f"This model turned {shown} into {given.tokens} tokens on a grid that is not one fixed square, and "
                       f"mini_lib.grids has no other rule for {getattr(given.config, 'model_type', 'its family')!r}; "
                       "chapters/families.md says how to add one.")
-    return [Grid((side, side), lattice(_seen(given, size), side, side), each) for size in given.sizes]
+    return [_trimmed(_seen(given, k), side, size) for k, size in enumerate(given.sizes)]
 
 
 def merged(given: Given) -> list[Grid]:
@@ -127,6 +127,15 @@ def sized(given: Given) -> list[Grid]:
     side, grids = given.config.vision_config.patch_size * getattr(given.config, "spatial_merge_size", 1), []
     for (high, wide), (width, height) in zip(given.inputs["image_sizes"].tolist(), given.sizes):
         rows, columns = high // side, wide // side
+        grids.append(Grid((rows, columns), lattice((0, 0, width, height), rows, columns), rows * columns))
+    return grids
+
+
+def pooled(given: Given) -> list[Grid]:
+    """The whole picture in patches, each with its place; squares of them are pooled into one token (Gemma 4)."""
+    side, grids = given.config.vision_config.pooling_kernel_size, []
+    for places, (width, height) in zip(given.inputs["image_position_ids"], given.sizes):
+        columns, rows = ((places.amax(0) + 1) // side).tolist()
         grids.append(Grid((rows, columns), lattice((0, 0, width, height), rows, columns), rows * columns))
     return grids
 
@@ -201,13 +210,14 @@ def find(given: Given) -> list[Grid]:
 RESAMPLED = "learned queries gather them from the whole picture (a resampler or Q-Former), so that none stands for a place"
 
 RULES = {
-    **dict.fromkeys(("llava", "vipllava", "video_llava", "paligemma", "janus"), square),
+    **dict.fromkeys(("llava", "vipllava", "video_llava", "paligemma", "janus", "deepseek_vl"), square),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm46v",
                      "paddleocr_vl", "exaone4_5"), merged),
-    **dict.fromkeys(("mistral3", "lighton_ocr"), sized),
+    **dict.fromkeys(("mistral3", "lighton_ocr"), sized), "gemma4": pooled,
     **dict.fromkeys(("gemma3", "idefics3", "smolvlm", "internvl", "ovis2", "aya_vision", "cohere2_vision", "got_ocr2"), tiles),
     **dict.fromkeys(("llava_next", "llava_onevision", "llava_next_video"), anyres),
     **dict.fromkeys(("idefics2", "aria", "instructblip", "blip-2"), no_place(RESAMPLED)),
+    "mllama": no_place("pictures come in by cross-attention, and one token marks where each of them was shown"),
 }
 
 
@@ -222,12 +232,12 @@ def _declared(config) -> set[int]:
     return {n for n in counts if n}
 
 
-def _seen(given: Given, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The part of a picture that a model with one view sees."""
-    width, height = size
+def _seen(given: Given, picture: int) -> tuple[float, float, float, float]:
+    """The part of a picture that a model with one view sees; where the processor pads to a square, more than the picture."""
+    width, height = given.sizes[picture]
     target = getattr(given.processor, "size", None) or {}
     if getattr(given.processor, "do_pad", False) and given.look is not None:
-        return given.look()[0].box if len(given.sizes) == 1 else given.views(given.sizes.index(size))[0].box
+        return given.views(picture)[0].box
     if getattr(given.processor, "do_center_crop", False) and "shortest_edge" in target:
         # Shortest edge is scaled to `size`, then the middle `crop_size` is kept: a wide picture loses its flanks.
         scale, crop = min(width, height) / target["shortest_edge"], given.processor.crop_size
@@ -235,6 +245,23 @@ def _seen(given: Given, size: tuple[int, int]) -> tuple[float, float, float, flo
         left, top = (width - seen_w) / 2, (height - seen_h) / 2
         return left, top, left + seen_w, top + seen_h
     return 0.0, 0.0, float(width), float(height)
+
+
+def _trimmed(box, side: int, size: tuple[int, int]) -> Grid:
+    """The grid of a view of side x side tokens at `box`, without rows and columns that show next to nothing but padding."""
+    kept = []
+    for axis in (0, 1):
+        edges = np.linspace(box[axis], box[axis + 2], side + 1)
+        inside = np.clip(edges, 0, size[axis])
+        kept.append(np.flatnonzero(np.diff(inside) > 0.1 * np.diff(edges)))
+    columns, rows = kept
+    boxes = _clipped(lattice(box, side, side), size)
+    if len(rows) == len(columns) == side:
+        return Grid((side, side), boxes, side * side)
+    tokens = (rows[:, None] * side + columns).ravel()
+    cells = np.full(side * side, -1)
+    cells[tokens] = np.arange(len(tokens))
+    return Grid((len(rows), len(columns)), boxes[tokens], side * side, _joined([_ones(cells)]))
 
 
 def _merge(given: Given) -> int:

@@ -154,6 +154,20 @@ def attention(mllm, layers=None, change=None):
                       "do not use transformers' attention interface.")
 
 
+@contextmanager
+def closed(modules):
+    """Modules of cross-attention that hand on nothing: their output is zero while the context lasts."""
+    def nothing(module, args, output):
+        return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
+
+    handles = [module.register_forward_hook(nothing) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def can_cut(block) -> bool:
     """Whether a block has self-attention; hybrid models have others (linear attention, convolutions) in between."""
     return any(hasattr(block, name) for name in ATTENTION)

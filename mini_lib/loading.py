@@ -15,6 +15,7 @@ import transformers
 from PIL import Image
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -83,7 +84,12 @@ def load(model: str | Path | None = None, *, checkpoint: int | None = None, devi
     parts = find_parts(network)
     mllm = MLLM(name, network, processor, parts)
     if check:
-        _verify(mllm)
+        try:
+            _verify(mllm)
+        except ValueError as error:
+            if isinstance(error, Refusal):
+                raise
+            raise Refusal(f"{name}: its processor or model does not take a question about a picture: {_first_line(error)}") from None
     else:
         hooks.install(network)
     return mllm
@@ -96,19 +102,21 @@ def _processor(source: str, config):
     """
     try:
         processor = AutoProcessor.from_pretrained(source)
-    except ImportError:
+    except (ImportError, ValueError, RecursionError):        # which one depends on the family
         kind = getattr(transformers, processing_auto.PROCESSOR_MAPPING_NAMES.get(config.model_type) or "AutoProcessor")
         if getattr(kind, "is_dummy", False) or "video_processor" not in kind.get_attributes():
             raise
         made = {"image_processor": AutoImageProcessor.from_pretrained, "tokenizer": AutoTokenizer.from_pretrained,
-                "video_processor": lambda _: None}
+                "feature_extractor": AutoFeatureExtractor.from_pretrained, "video_processor": lambda _: None}
         if set(kind.get_attributes()) - set(made):
             raise
         stored = kind.get_processor_dict(source)[0]
         pictures_only = type(kind.__name__, (kind,), {"check_argument_for_proper_class": _unless_none})
         processor = pictures_only.from_args_and_dict([made[part](source) for part in kind.get_attributes()], stored)
     if getattr(processor, "chat_template", None) is None:
-        processor.chat_template = PLAIN.replace("IMAGE", str(getattr(processor, "image_token", "")))
+        # BLIP's processors put the picture in front of the words by themselves.
+        image = "" if hasattr(processor, "num_query_tokens") else str(getattr(processor, "image_token", ""))
+        processor.chat_template = PLAIN.replace("IMAGE", image)
     return processor
 
 
@@ -140,6 +148,7 @@ def _verify(mllm: MLLM) -> None:
     An empty cut changes nothing: our attention agrees with the model's own kernel.
     Cutting every image key = blind: with no text position attending to the picture, two pictures give equal logits. Where some
     blocks have no attention that could be cut, the picture's tokens are swapped instead: each picture then answers as the other.
+    Where the picture comes in by cross-attention, that is closed.
     """
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(2)]
@@ -158,7 +167,12 @@ def _verify(mllm: MLLM) -> None:
     layers = [k for k, block in enumerate(mllm.parts.blocks) if hooks.can_cut(block)]
     with hooks.cut(mllm, [], [], layers):
         uncut = mllm.logits(one.inputs)
-    if len(layers) == len(mllm.parts.blocks):
+    crossing = [block.cross_attn for block in mllm.parts.blocks if hasattr(block, "cross_attn")]
+    if crossing:
+        blindness = "cross-attention closed = blind to the picture"
+        with hooks.closed(crossing):
+            blind = mllm.logits(one.inputs) - mllm.logits(two.inputs)
+    elif len(layers) == len(mllm.parts.blocks):
         blindness = "all image keys cut = blind to the picture"
         with hooks.cut(mllm, words, image):
             blind = mllm.logits(one.inputs) - mllm.logits(two.inputs)

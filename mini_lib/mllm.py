@@ -285,5 +285,6 @@ class MLLM:
 
     def _move(self, inputs) -> dict:
         dtype = self.model.dtype
+        # PaliGemma's processor hands out labels even where nothing is trained; the model would compute a loss from them.
         return {k: v.to(self.device, dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()
-                if isinstance(v, torch.Tensor)}
+                if isinstance(v, torch.Tensor) and k != "labels"}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from .refusal import Refusal
+
+
+NORMS = ("norm", "embedding_norm", "final_layer_norm")          # LFM2 and OPT have names of their own
 
 
 @dataclass(frozen=True)
 class Parts:
     """A multimodal LLM by standard names.
 
-    blocks: decoder layers in order.  norm: the final norm.  head: unembedding, W_U.
+    blocks: decoder layers in order.  norm: the final norm.  head: unembedding, W_U.  cap: the size that logits are bent to stay
+    below (Gemma's soft cap), None where they are not; `head` bends them already.
     vision: layers of the vision tower in order; empty where it has none of one width.
     """
 
@@ -21,6 +26,7 @@ class Parts:
     norm: nn.Module
     head: nn.Module
     vision: nn.ModuleList
+    cap: float | None = None
 
     def __repr__(self) -> str:
         return (f"Parts({len(self.blocks)} blocks of {type(self.blocks[0]).__name__}, {type(self.norm).__name__}, "
@@ -33,16 +39,39 @@ def find_parts(model) -> Parts:
     Raises Refusal when a part is missing, as for encoder-decoder models.
     """
     decoder = model.get_decoder()
+    while not hasattr(decoder, "layers") and (inner := next((getattr(decoder, name) for name in ("model", "decoder")
+                                                             if hasattr(decoder, name)), None)):
+        decoder = inner                                             # BLIP-2 hands out its language model with its head
     parts = {
         "decoder blocks": getattr(decoder, "layers", None),
-        "final norm": getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None),   # LFM2's name
+        "final norm": next((getattr(decoder, name) for name in NORMS if getattr(decoder, name, None) is not None), None),
         "unembedding": model.get_output_embeddings(),
     }
     missing = [name for name, part in parts.items() if part is None]
     if missing:
         raise Refusal(f"{type(model).__name__}: could not find its {' and '.join(missing)}; "
                       "decoder-only multimodal models (LLaVA, Qwen-VL, Gemma 3 …) work.")
-    return Parts(*parts.values(), _vision(model, decoder))
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if cap:
+        parts["unembedding"] = Capped(parts["unembedding"], cap)
+    return Parts(*parts.values(), _vision(model, decoder), cap)
+
+
+class Capped(nn.Module):
+    """An unembedding whose logits are bent as the model does it: cap * tanh(logit / cap). `weight` is that of the unembedding."""
+
+    def __init__(self, head: nn.Module, cap: float):
+        super().__init__()
+        self.head, self.cap, self.weight = head, cap, head.weight
+
+    def forward(self, hidden):
+        """(…, d) -> (…, V) logits."""
+        return bend(self.head(hidden), self.cap)
+
+
+def bend(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
+    """The logits as the model gives them, from those of the bare unembedding."""
+    return logits if cap is None else cap * (logits / cap).tanh()
 
 
 def _vision(model, decoder) -> nn.ModuleList:

@@ -73,7 +73,7 @@ def template(family: Family) -> str:
 def build(family: Family, folder: Path, seed: int = 0) -> Path:
     """Write the family's model, tokenizer and processor to a folder, as one finds them on the Hub."""
     words = tokenizer(family)
-    fill = {"VOCABULARY": len(words), **words.get_vocab()}
+    fill = {"VOCABULARY": len(words), "BOS": words.bos_token_id, "EOS": words.eos_token_id, "PAD": words.pad_token_id, **words.get_vocab()}
     config = _filled(family.config, fill)
     kind = AutoConfig.for_model(family.kind, **config)
     with torch.random.fork_rng(devices=[]):
@@ -87,7 +87,7 @@ def build(family: Family, folder: Path, seed: int = 0) -> Path:
     name, arguments = family.pictures
     getattr(transformers, name)(**arguments).save_pretrained(folder)
     name, arguments = family.processor
-    (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **_filled(arguments, fill)}))
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **arguments}))
     if family.template:
         (folder / "chat_template.jinja").write_text(template(family))
     return folder

@@ -53,6 +53,8 @@ def attention_lrp(mllm, prompt, token: str | None = None, *, through: str = "all
     if through not in WAYS:
         raise Refusal(f"Relevance cannot flow through {through!r}{nearest(through, WAYS)}")
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
+    if mllm.parts.cap is not None:
+        raise Refusal(f"The logits of {mllm.name} are bent by a soft cap, for which LRP has no rule; gradient-input works.")
     leaf = merged(mllm, prompt, target).clone().requires_grad_()
     wanted = torch.tensor(target.ids[target.first:], device=leaf.device)
     with rules(mllm, through), edit(mllm, {"embed": lambda x: leaf.to(x)}):
