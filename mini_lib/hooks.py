@@ -168,6 +168,11 @@ def closed(modules):
             handle.remove()
 
 
+def causal(weights: dict) -> bool:
+    """Whether in these weights, as `attention` keeps them, no position looks at a later one."""
+    return all(not kept.detach().triu(1).any() for kept in weights.values())
+
+
 def can_cut(block) -> bool:
     """Whether a block has self-attention; hybrid models have others (linear attention, convolutions) in between."""
     return any(hasattr(block, name) for name in ATTENTION)

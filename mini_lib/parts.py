@@ -9,7 +9,6 @@ from torch import nn
 
 from .refusal import Refusal
 
-
 NORMS = ("norm", "embedding_norm", "final_layer_norm")          # LFM2 and OPT have names of their own
 
 

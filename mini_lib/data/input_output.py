@@ -62,10 +62,13 @@ def occlusion(mllm, prompt, token: str | None = None, *, cover="mean", size: int
 
 
 def windows(rows: int, columns: int, size: int) -> list[np.ndarray]:
-    """Every `size` x `size` square of patches, one step apart: arrays of patch indices in reading order."""
-    size = min(size, rows, columns)
+    """Every `size` x `size` square of patches, one step apart: arrays of patch indices in reading order.
+
+    Where the grid has fewer rows or columns than that, all of these.
+    """
+    high, wide = min(size, rows), min(size, columns)
     index = np.arange(rows * columns).reshape(rows, columns)
-    return [index[r:r + size, c:c + size].ravel() for r in range(rows - size + 1) for c in range(columns - size + 1)]
+    return [index[r:r + high, c:c + wide].ravel() for r in range(rows - high + 1) for c in range(columns - wide + 1)]
 
 
 def spread(drops: np.ndarray, regions: Sequence[np.ndarray], patches: int) -> np.ndarray:

@@ -10,10 +10,11 @@ Written as gradient x input with four changed derivatives:
     A_t = h_t . d(logit)/dh_t
 
 h_t: (d,) what enters block 0 at position t.  With the attention weights held fixed as well (`through="values"`), what is left is
-linear in the stream, and the values add up to the logit exactly; with them, relevance also flows into queries and keys.
+linear in the stream, and the values add up to the logit exactly, less what biases take up (Qwen's values have some; it is
+reported); with them, relevance also flows into queries and keys.
 
 Sources: Achtibat et al. 2024, arXiv:2402.05602; weights held fixed: Ali et al. 2022, arXiv:2202.07304.
-Misleads when biases take up relevance (none here), and where softmax saturates: there nothing flows into queries and keys.
+Misleads when biases take up much of the relevance, and where softmax saturates: there nothing flows into queries and keys.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ INNER = ("q_proj", "k_proj", "v_proj")               # the factors of attention,
 def identity(mllm, prompt) -> list[Identity]:
     """Conservation: with attention held fixed, nothing is lost on the way from the logit to the input."""
     found = attention_lrp(mllm, prompt, mllm.target(prompt), through="values")
-    total = found.values.sum() + sum(value for _, value in found.words) + found.measured["elsewhere"]
+    total = found.values.sum() + sum(value for _, value in found.words) + found.measured["elsewhere"] + found.measured["biases"]
     logit = found.measured["logit"]
     return [Identity("with attention held fixed the values add up to the logit", abs(total - logit), max(mllm.slack, 1e-3 * abs(logit)))]
 
@@ -57,17 +58,18 @@ def attention_lrp(mllm, prompt, token: str | None = None, *, through: str = "all
         raise Refusal(f"The logits of {mllm.name} are bent by a soft cap, for which LRP has no rule; gradient-input works.")
     leaf = merged(mllm, prompt, target).clone().requires_grad_()
     wanted = torch.tensor(target.ids[target.first:], device=leaf.device)
-    with rules(mllm, through), edit(mllm, {"embed": lambda x: leaf.to(x)}):
+    with rules(mllm, through) as biases, edit(mllm, {"embed": lambda x: leaf.to(x)}):
         logits = mllm.logits(inputs(mllm, prompt, target, 1), len(wanted), gradient=True)
-    logit = logits[0].gather(-1, wanted[:, None]).sum()[None]
-    gradient, = mllm.backward(logit, [leaf])
+        logit = logits[0].gather(-1, wanted[:, None]).sum()[None]
+        gradient, *others = mllm.backward(logit, [leaf, *biases])
+    lost = sum(float((bias.detach() * one).sum()) for bias, one in zip(biases, others))
     values = (leaf.detach().float() * gradient.float()).sum(-1)[0].cpu().numpy()
-    return patch_map(values, prompt, target, "logits", "attention-aware LRP", mllm.spent(before) | {"logit": float(logit.detach())})
+    return patch_map(values, prompt, target, "logits", "attention-aware LRP", mllm.spent(before) | {"logit": float(logit.detach()), "biases": lost})
 
 
 @contextmanager
 def rules(mllm, through: str = "all"):
-    """The decoder with the derivatives of the rules; its values do not change."""
+    """The decoder with the derivatives of the rules; its values do not change. Yields the biases, which take up relevance too."""
     layers = [mllm.parts.norm, *(module for block in mllm.parts.blocks for module in block.modules())]
     named = [(name.rpartition(".")[2], module) for block in mllm.parts.blocks for name, module in block.named_modules()]
     norms = [module for module in layers if type(module).__name__.endswith("RMSNorm")]
@@ -82,7 +84,12 @@ def rules(mllm, through: str = "all"):
         for module in halved:                                                       # after the ratio, where it has both
             stack.callback(module.register_forward_hook(lambda module, args, output: half(output)).remove)
         stack.enter_context(attention(mllm, change=half if through == "all" else torch.Tensor.detach))
-        yield
+        held = () if through == "all" else ("q_proj", "k_proj")     # behind weights that are held fixed, nothing arrives
+        biases = [module.bias for name, module in named if getattr(module, "bias", None) is not None and name not in held]
+        for bias in biases:
+            stack.callback(bias.requires_grad_, bias.requires_grad)
+            bias.requires_grad_()
+        yield biases
 
 
 def half(x: torch.Tensor) -> torch.Tensor:

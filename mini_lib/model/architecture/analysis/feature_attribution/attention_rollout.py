@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import torch
 
-from .....hooks import attention
+from .....hooks import attention, causal
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
 
 
 def identity(mllm, prompt) -> list[Identity]:
-    """Every row is a mixture of what lies before it."""
-    rows, _ = rolled(mllm, prompt, mllm.target(prompt))
-    return [Identity("rows sum to 1", float((rows.sum(-1) - 1).abs().max()), 1e-3),
-            Identity("nothing comes from a later position", float(rows.triu(1).abs().max()), 0.0)]
+    """Every row is a mixture of what lies before it; in some families prompt positions look ahead (PaliGemma), then of anything."""
+    rows, _, forward_only = rolled(mllm, prompt, mllm.target(prompt))
+    claims = [Identity("rows sum to 1", float((rows.sum(-1) - 1).abs().max()), 1e-3)]
+    if forward_only:
+        claims.append(Identity("nothing comes from a later position", float(rows.triu(1).abs().max()), 0.0))
+    return claims
 
 
 @method("attention-rollout", node="model/architecture/analysis/feature-attribution", paper="Abnar and Zuidema 2020, arXiv:2005.00928",
@@ -35,13 +37,13 @@ def attention_rollout(mllm, prompt, token: str | None = None) -> PatchMap:
     token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns), shares, with words.
     """
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
-    rows, count = rolled(mllm, prompt, target)
+    rows, count, _ = rolled(mllm, prompt, target)
     return patch_map(rows[-count:].mean(0).cpu().numpy(), prompt, target, "share of the mixture", "attention rollout",
                      mllm.spent(before))
 
 
-def rolled(mllm, prompt, target) -> tuple[torch.Tensor, int]:
-    """R (T, T), and how many of its last rows say the answer."""
+def rolled(mllm, prompt, target) -> tuple[torch.Tensor, int, bool]:
+    """R (T, T), how many of its last rows say the answer, and whether no position looks ahead."""
     count = len(target.ids) - target.first
     with attention(mllm) as weights:
         mllm.logits(mllm.forced(prompt, target), count)
@@ -49,4 +51,4 @@ def rolled(mllm, prompt, target) -> tuple[torch.Tensor, int]:
     rows = torch.eye(length, device=weights[0].device)
     for layer in sorted(weights):
         rows = (weights[layer][0].mean(0) + torch.eye(length, device=rows.device)) / 2 @ rows
-    return rows, count
+    return rows, count, causal(weights)

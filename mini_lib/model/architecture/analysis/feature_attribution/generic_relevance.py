@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import torch
 
-from .....hooks import attention
+from .....hooks import attention, causal
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
 
 
 def identity(mllm, prompt) -> list[Identity]:
-    """Relevance only flows forward; and in the last block only the rows that say the answer have a gradient at all."""
-    rows, gradients, count = relevance(mllm, prompt, mllm.target(prompt))
-    return [Identity("nothing is relevant to an earlier position", float(rows.triu(1).abs().max()), 0.0),
-            Identity("in the last block only rows that say the answer have a gradient", float(gradients[-1][0, :, :-count].abs().max()), 0.0)]
+    """In the last block only the rows that say the answer have a gradient at all; and relevance only flows forward, but in
+    families whose prompt positions look ahead (PaliGemma)."""
+    rows, gradients, count, forward_only = relevance(mllm, prompt, mllm.target(prompt))
+    claims = [Identity("in the last block only rows that say the answer have a gradient", float(gradients[-1][0, :, :-count].abs().max()), 0.0)]
+    if forward_only:
+        claims.append(Identity("nothing is relevant to an earlier position", float(rows.triu(1).abs().max()), 0.0))
+    return claims
 
 
 @method("generic-relevance", node="model/architecture/analysis/feature-attribution", paper="Chefer et al. 2021, arXiv:2103.15679",
@@ -34,14 +37,14 @@ def generic_relevance(mllm, prompt, token: str | None = None) -> PatchMap:
     token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns), never negative, with words.
     """
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
-    rows, _, count = relevance(mllm, prompt, target)
+    rows, _, count, _ = relevance(mllm, prompt, target)
     # A position is relevant to itself by definition (R starts from I); that is no finding.
     values = (rows - torch.eye(len(rows), device=rows.device))[-count:].sum(0)
     return patch_map(values.cpu().numpy(), prompt, target, "relevance", "generic relevance", mllm.spent(before))
 
 
-def relevance(mllm, prompt, target) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], int]:
-    """R (T, T), the gradients (1, H, T, T) of each block, and how many of the last rows say the answer."""
+def relevance(mllm, prompt, target) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], int, bool]:
+    """R (T, T), the gradients (1, H, T, T) of each block, how many of the last rows say the answer, and whether none looks ahead."""
     # The stream is not asked for its gradient, so without a leaf no graph would be built: weights are made one.
     with attention(mllm, change=lambda weights: weights.detach().requires_grad_() if not weights.requires_grad else weights) as weights:
         value = mllm.score_inputs(mllm.forced(prompt, target), target, gradient=True)
@@ -50,4 +53,4 @@ def relevance(mllm, prompt, target) -> tuple[torch.Tensor, tuple[torch.Tensor, .
     rows = torch.eye(weights[0].shape[-1], device=weights[0].device)
     for layer, gradient in zip(layers, gradients):
         rows = rows + (gradient * weights[layer].detach())[0].clamp(min=0).mean(0) @ rows
-    return rows, gradients, len(target.ids) - target.first
+    return rows, gradients, len(target.ids) - target.first, causal(weights)
