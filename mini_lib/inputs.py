@@ -28,13 +28,13 @@ def triple(shot) -> tuple:
 
 
 def per_token(inputs: dict) -> list[str]:
-    """Names of the inputs that hold one value per token, whatever a family calls them."""
-    return [name for name, value in inputs.items() if value.shape == inputs["input_ids"].shape]
+    """Names of the inputs that hold something for each token, whatever a family calls them."""
+    return [name for name, value in inputs.items() if value.shape[:2] == inputs["input_ids"].shape]
 
 
 def repeat_text(inputs: dict, times: int) -> dict:
     """The per-token inputs of a batch of one, repeated; what belongs to the picture is left out."""
-    return {name: inputs[name].repeat(times, 1) for name in per_token(inputs)}
+    return repeat_all({name: inputs[name] for name in per_token(inputs)}, times)
 
 
 def repeat_all(inputs: dict, times: int) -> dict:
@@ -48,6 +48,9 @@ def extend(inputs: dict, ids) -> dict:
         return inputs
     grown, extra = dict(inputs), torch.tensor([list(ids)], device=inputs["input_ids"].device).repeat(len(inputs["input_ids"]), 1)
     for name in per_token(inputs):
+        if inputs[name].dim() > 2:                               # which pictures a word may look at: the same as the last one
+            grown[name] = torch.cat([inputs[name], inputs[name][:, -1:].expand(-1, len(ids), *inputs[name].shape[2:])], 1)
+            continue
         tail = extra if name == "input_ids" else torch.full_like(extra, int(name == "attention_mask"))
         grown[name] = torch.cat([inputs[name], tail.to(inputs[name].dtype)], 1)
     return grown

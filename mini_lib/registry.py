@@ -51,16 +51,19 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable, excuses: dict[str, str] | None = None):
+def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable, excuses: dict[str, str] | None = None,
+           pixels: bool = False):
     """Register the decorated function.
 
     node: slug of the taxonomy node.  paper: author, year, arXiv id.  cost: forward and backward passes, in words.
     identity: `identity(mllm, prompt) -> list[Identity]`, what must hold exactly on any model.
     excuses: check of `mini_lib.conformance` -> why the method cannot pass it by its nature; one that is not needed fails.
-    The method raises Refusal for a prompt of several pictures: its map would have one grid for all of them.
+    pixels: whether it only covers parts of the picture and asks nothing of image tokens.
+    The method raises Refusal for a prompt of several pictures, as its map would have one grid for all of them; and, but for
+    `pixels`, where image tokens stand for no place in the picture, before any work is done.
     """
     def register(function):
-        explain = one_picture(slug, function)
+        explain = one_picture(slug, function if pixels else placed(function))
         _METHODS[slug] = Method(slug, node, paper, cost, explain, identity, excuses or {})
         return explain
     return register
@@ -74,6 +77,16 @@ def one_picture(name: str, function: Callable) -> Callable:
         if len(pictures) > 1:
             raise Refusal(f"{name} explains one picture; this prompt has {len(pictures)}: "
                           "ask about one, without shots.")
+        return function(mllm, prompt, *args, **kwargs)
+    return explain
+
+
+def placed(function: Callable) -> Callable:
+    """The function as it is, but for a prompt whose image tokens stand for no place in the picture."""
+    @wraps(function)
+    def explain(mllm, prompt, *args, **kwargs):
+        for grid in getattr(prompt.tokens, "grids", ()):
+            grid.placed()
         return function(mllm, prompt, *args, **kwargs)
     return explain
 

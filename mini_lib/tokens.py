@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .grids import Given, Grid, find
+from .cells import Grid
+from .grids import Given, find
 from .refusal import Refusal
 
 

@@ -29,6 +29,8 @@ def check_score_is_the_chain_rule(mllm) -> Iterator[Finding]:
         for at, token in enumerate(said):
             text = {key: torch.cat([prompt.inputs[key], torch.full_like(ids[:, :at], int(key == "attention_mask"))], 1)
                     for key in prompt.inputs if prompt.inputs[key].shape == ids.shape}
+            text |= {key: torch.cat([value, *[value[:, -1:]] * at], 1) for key, value in prompt.inputs.items()     # which pictures
+                     if value.dim() > 2 and value.shape[:2] == ids.shape}                                          # a word may see
             text["input_ids"] = torch.cat([ids, torch.tensor([said[:at]], dtype=ids.dtype, device=ids.device)], 1)
             with torch.no_grad():
                 logits = mllm.model(**{**prompt.inputs, **text}, use_cache=False).logits[0, -1].float()
@@ -51,13 +53,17 @@ def check_boxes_are_where_tokens_look(mllm) -> Iterator[Finding]:
     """Painting one box changes the image token that the map names for it more than any other."""
     plain = Image.new("RGB", (96, 96), (230, 230, 230))
     prompt = mllm.prompt(plain, QUESTION)
-    boxes = np.round(prompt.tokens.boxes).astype(int)
+    grid, boxes = prompt.tokens.one, np.round(prompt.tokens.boxes).astype(int)
+    if grid.why:
+        yield holds("painting one box changes its own token most", True, f"image tokens stand for no place: {grid.why}")
+        return
     tried = np.unique(np.linspace(0, len(boxes) - 1, MOST_PATCHES).astype(int))
     before, missed = _embedded(mllm, prompt), 0
     for patch in tried:
         dotted = plain.copy()
         dotted.paste((200, 30, 30), tuple(int(side) for side in boxes[patch]))
-        missed += int((_embedded(mllm, mllm.prompt(dotted, QUESTION)) - before).norm(dim=-1).argmax()) != patch
+        token = int((_embedded(mllm, mllm.prompt(dotted, QUESTION)) - before).norm(dim=-1).argmax())
+        missed += patch not in grid.cells(token)
     # A large tower writes a little of everything into a few tokens of its own choice; a wrong map misses nearly all.
     yield Finding(f"painting one of {len(tried)} boxes changes its own token most", missed / len(tried), 0.2)
 

@@ -36,7 +36,7 @@ def identity(mllm, prompt) -> list[Identity]:
 
 
 @method("occlusion", node="data/input-output", paper="Zeiler and Fergus 2014, arXiv:1311.2901",
-        cost="one forward pass a region and one more, once the answer is known; no backward pass", identity=identity)
+        cost="one forward pass a region and one more, once the answer is known; no backward pass", identity=identity, pixels=True)
 def occlusion(mllm, prompt, token: str | None = None, *, cover="mean", size: int | None = None) -> PatchMap:
     """How much each patch of the picture adds to the answer.
 

@@ -24,8 +24,8 @@ class Family:
     name: what people call it.  kind: model_type of its config.  config: what differs from the config's defaults; "<image>" in
     the place of a number means that token's id.  processor: its class and its arguments.  pictures: class and arguments of the
     image processor.  tokens: special tokens by the tokenizer's name for them.  template: the conversation's form, `{image}`
-    and `{text}` in the user's turn.  refused: why `load` or a prompt must refuse it.  missing: why it cannot be built here.
-    blind: cells that are not tried with the moving dot, in words.
+    and `{text}` in the user's turn.  place: whether its image tokens stand for places.  alone: whether it takes one picture only.  refused: what `load` must say of it.  missing: why it cannot be built here.
+    gain: of random weights, less than 1 where a family is so steep that finite differences mean nothing.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Family:
     refused: str = ""
     missing: str = ""
     place: bool = True
-    shots: bool = True
-    nudge: dict = field(default_factory=dict)
+    alone: bool = False
+    gain: float = 1.0
 
 
 def tokenizer(family: Family) -> PreTrainedTokenizerFast:
@@ -72,6 +72,7 @@ def template(family: Family) -> str:
 
 def build(family: Family, folder: Path, seed: int = 0) -> Path:
     """Write the family's model, tokenizer and processor to a folder, as one finds them on the Hub."""
+    folder.mkdir()
     words = tokenizer(family)
     fill = {"VOCABULARY": len(words), "BOS": words.bos_token_id, "EOS": words.eos_token_id, "PAD": words.pad_token_id, **words.get_vocab()}
     config = _filled(family.config, fill)
@@ -79,7 +80,7 @@ def build(family: Family, folder: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _network(family, kind)
-    redraw(network, torch.Generator().manual_seed(seed))
+    redraw(network, torch.Generator().manual_seed(seed), family.gain)
     network.generation_config = GenerationConfig(bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
                                                  pad_token_id=words.pad_token_id, suppress_tokens=sorted(words.all_special_ids))
     network.save_pretrained(folder)
@@ -109,7 +110,7 @@ def _filled(given, fill: dict):
 
 
 @torch.no_grad()
-def redraw(network, noise: torch.Generator) -> None:
+def redraw(network, noise: torch.Generator, gain: float = 1.0) -> None:
     """Noise for every weight, norms and biases too: weights of one would hide a norm that is applied twice or left out.
 
     What leaves an attention is kept faint, so that a patch still matters most to its own token after two blocks.
@@ -118,9 +119,9 @@ def redraw(network, noise: torch.Generator) -> None:
         fresh = torch.randn(weight.shape, generator=noise)
         last = name.rsplit(".", 2)[-2] if "." in name else name
         if weight.dim() > 1 and "embed_tokens" not in name and "position" not in name:
-            fresh *= weight[0].numel() ** -0.5 * (0.3 if last in ("o_proj", "out_proj", "proj", "projection_layer", "wo") else 1)
+            fresh *= gain * weight[0].numel() ** -0.5 * (0.3 if last in ("o_proj", "out_proj", "proj", "projection_layer", "wo") else 1)
         elif weight.dim() == 1:
-            fresh = 0.3 * fresh + (1 if "norm" in name and name.endswith("weight") else 0)
+            fresh = 0.3 * gain * fresh + (1 if "norm" in name and name.endswith("weight") else 0)
         weight.copy_(fresh)
 
 
@@ -134,4 +135,6 @@ def loaded(family_name: str):
     from .table import FAMILIES
     family = next(one for one in FAMILIES if one.name == family_name)
     with tempfile.TemporaryDirectory() as folder:
-        return load(build(family, Path(folder)), device="cpu")
+        mllm = load(build(family, Path(folder) / family.kind), device="cpu")
+    mllm.name = family.name
+    return mllm

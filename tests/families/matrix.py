@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -9,6 +11,7 @@ from mini_lib.mllm import Target
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 
+FILE = Path(__file__).resolve().parents[2] / "mini_lib" / "families.json"
 QUESTION = "is the star red ?"
 # Fewer samples than by default: what is asked is whether a method runs and its identities hold, not how finely.
 FEW = {"shapley": dict(samples=24), "rise": dict(covers=8), "modality-shares": dict(samples=64), "integrated-gradients": dict(steps=8),

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from mini_lib import hooks, load, mllm, results, tokens
+from mini_lib import cells, hooks, load, mllm, results, tokens
 from mini_lib.conformance import case, checks, handle, models, run
 from mini_lib.data import input_output
 from mini_lib.mllm import MLLM
@@ -198,9 +198,9 @@ def cut_in_any_row(allowed):
     return mutant
 
 
-def columns_first(boxes):
-    def mutant(side, size, processor):
-        return boxes(side, size, processor).reshape(side, side, 4).transpose(1, 0, 2).reshape(-1, 4)
+def columns_first(lattice):
+    def mutant(box, rows, columns):
+        return lattice(box, rows, columns).reshape(rows, columns, 4).transpose(1, 0, 2).reshape(-1, 4)
     return mutant
 
 
@@ -391,7 +391,7 @@ BUGS = (
         model(handle.check_padding_changes_nothing), "a padded batch answers as one by one"),
     Bug("a cut means other tokens in rows that are padded differently", replaced(hooks, "_allowed", cut_in_any_row),
         model(handle.check_padding_changes_nothing), "a cut in rows that are padded differently is refused"),
-    Bug("boxes run down the columns", replaced(tokens, "_boxes", columns_first),
+    Bug("boxes run down the columns", replaced(cells, "lattice", columns_first),
         model(handle.check_boxes_are_where_tokens_look), "changes its own token most"),
     Bug("image tokens are counted from one too late", replaced(mllm, "map_tokens", shifted_tokens),
         model(handle.check_boxes_are_where_tokens_look), "changes its own token most"),

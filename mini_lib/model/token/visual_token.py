@@ -95,7 +95,6 @@ def token_ablation(mllm, prompt, token: str | None = None) -> PatchMap:
     token: explain this word instead of the whole answer.  Returns a PatchMap of (rows, columns) in nats.
     """
     target, before = mllm.target(prompt, token), mllm.passes
-    prompt.tokens.one.placed()                                                      # or refuse before the work
     values = prompt.tokens.on_grid(effects(mllm, prompt, target, np.eye(len(prompt.tokens.image), dtype=bool)))
     return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
                     "token ablation", {"forward_passes": mllm.passes - before})

@@ -43,7 +43,6 @@ def activation_map(mllm, prompt, token: str | None = None, *, smooth: bool = Tru
     Returns a PatchMap of (rows, columns) in logits, never negative.
     """
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
-    prompt.tokens.one.placed()                                                      # or refuse before the work
     ids, image = mllm.forced(prompt, target)["input_ids"][0], prompt.tokens.image.numpy()
     words = [*prompt.tokens.question, *range(len(prompt.tokens.text), len(ids))]    # the question, and the answer so far
     asked = list(target.ids[target.first:])

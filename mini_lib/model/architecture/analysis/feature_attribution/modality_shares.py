@@ -119,7 +119,7 @@ def identity(mllm, prompt) -> list[Identity]:
 
 @method("modality-shares", node="model/architecture/analysis/feature-attribution", paper="Parcalabescu and Frank 2023, arXiv:2212.08158",
         cost="one forward pass a set of words and regions, 512 by itself, and two more, once the answer is known; no backward pass",
-        identity=identity)
+        identity=identity, pixels=True)
 def modality_shares(mllm, prompt, token: str | None = None, *, regions: Sequence[np.ndarray] | None = None, samples: int = 512,
                     exact: bool = False, cover: str | Image.Image = "mean", seed: int = 0) -> ModalityShares:
     """Shares of question and picture in the answer, and their interaction.

@@ -31,7 +31,7 @@ def identity(mllm, prompt) -> list[Identity]:
 
 
 @method("rise", node="model/architecture/analysis/feature-attribution", paper="Petsiuk et al. 2018, arXiv:1806.07421",
-        cost="one forward pass a cover, 500 by itself, once the answer is known; no backward pass", identity=identity)
+        cost="one forward pass a cover, 500 by itself, once the answer is known; no backward pass", identity=identity, pixels=True)
 def rise(mllm, prompt, token: str | None = None, *, covers: int = 500, cells: int = 5, seen: float = 0.5, seed: int = 0) -> PatchMap:
     """RISE over the patches of the picture.
 

@@ -40,7 +40,7 @@ def identity(mllm, prompt) -> list[Identity]:
 
 
 @method("shapley", node="model/architecture/analysis/feature-attribution", paper="Lundberg and Lee 2017, arXiv:1705.07874",
-        cost="one forward pass a set of regions, 512 by itself, once the answer is known; no backward pass", identity=identity)
+        cost="one forward pass a set of regions, 512 by itself, once the answer is known; no backward pass", identity=identity, pixels=True)
 def shapley(mllm, prompt, token: str | None = None, *, regions: Sequence[np.ndarray] | None = None, samples: int = 512,
             exact: bool | None = None, cover: str | Image.Image = "mean", seed: int = 0) -> PatchMap:
     """Shapley values of regions of the picture; a region's value is shared equally among its patches.
