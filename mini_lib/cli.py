@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import __version__
+from . import __version__, families
 from .book import commands as book_commands
 from .refusal import Refusal
 from .scoreboard import commands as scoreboard_commands
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--model")
     bench.set_defaults(run=_bench)
 
+    families.add_parser(commands)
     scoreboard_commands.add_parser(commands, _load)
     book_commands.add_parser(commands)
     taxonomy_commands.add_parser(commands)

@@ -133,8 +133,13 @@ def anyres(given: Given) -> list[Grid]:
 def no_place(why: str) -> Callable[[Given], list[Grid]]:
     """The rule of a family whose image tokens each draw on the whole picture: cells to cover, and a reason."""
     def rule(given: Given) -> list[Grid]:
-        each = given.tokens // len(given.sizes)
+        """No place: image tokens are not of a part of the picture; it is cut into cells that can be covered."""
+        each = getattr(given.config, "num_query_tokens", given.tokens // len(given.sizes))
+        if each * len(given.sizes) != given.tokens:
+            raise Refusal(f"This model has {given.tokens} image tokens for {len(given.sizes)} pictures, so it cannot see each of them; "
+                          "ask about one picture.")
         return [Grid((NO_PLACE, NO_PLACE), lattice((0, 0, *size), NO_PLACE, NO_PLACE), each, why=why) for size in given.sizes]
+    rule.__name__ = "no_place"
     return rule
 
 
@@ -155,10 +160,11 @@ RESAMPLED = "learned queries gather them from the whole picture (a resampler or 
 
 RULES = {
     **dict.fromkeys(("llava", "vipllava", "video_llava", "paligemma", "janus", "deepseek_vl"), square),
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm46v",
-                     "paddleocr_vl", "exaone4_5"), merged),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm4v_moe", "glm46v",
+                     "paddleocr_vl", "exaone4_5", "video_llama_3", "ernie4_5_vl_moe"), merged),
     **dict.fromkeys(("mistral3", "lighton_ocr"), sized), "gemma4": pooled,
-    **dict.fromkeys(("gemma3", "idefics3", "smolvlm", "internvl", "ovis2", "aya_vision", "cohere2_vision", "got_ocr2"), tiles),
+    **dict.fromkeys(("gemma3", "idefics3", "smolvlm", "internvl", "ovis2", "aya_vision", "cohere2_vision", "got_ocr2",
+                     "qianfan_ocr"), tiles),
     **dict.fromkeys(("llava_next", "llava_onevision", "llava_next_video"), anyres),
     **dict.fromkeys(("idefics2", "aria", "instructblip", "blip-2"), no_place(RESAMPLED)),
     "mllama": no_place("pictures come in by cross-attention, and one token marks where each of them was shown"),

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from PIL import Image
 
-from .inputs import each, triple, turn
+from .inputs import each, repeat_all, repeat_text, triple, turn
 from .inputs import extend as _extend
 from .parts import Parts
 from .pictures import open_picture
@@ -182,15 +182,29 @@ class MLLM:
         if len(prompt.pictures) > 1:
             raise Refusal(f"score(pictures=) puts others in the place of one picture; this prompt has "
                           f"{len(prompt.pictures)}: make a prompt with the pictures that you want scored.")
-        parts, pictures = [], iter(pictures)
+        parts, pictures, quick = [], iter(pictures), self._taken_alone(prompt)
         while chunk := list(islice(pictures, self.batch_size)):
-            # Through the chat form once more: how a picture's patches, tiles and sizes are handed over is the processor's matter.
-            batch = self._inputs([[turn("user", prompt.question, [picture])] for picture in chunk])
-            if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].repeat(len(chunk), 1)):
+            if quick and all(picture.size == prompt.picture.size for picture in chunk):
+                batch = {**repeat_text(prompt.inputs, len(chunk)), **self._taken(prompt, chunk)}
+            else:                                # how patches, tiles and sizes are handed over is the processor's matter
+                batch = self._inputs([[turn("user", prompt.question, [picture])] for picture in chunk])
+            if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].expand(len(chunk), -1)):
                 raise Refusal(f"score(pictures=) needs pictures that give the same tokens as the prompt's own of {prompt.picture.width} x "
                               f"{prompt.picture.height} pixels; resize them to that.")
             parts.append(self.score_inputs(_extend(batch, target.ids[:-1]), target))
         return torch.cat(parts)
+
+    def _taken(self, prompt: Prompt, pictures: list[Image.Image]) -> dict:
+        """What the image processor alone makes of some pictures, as far as the model takes it."""
+        taken = self._move(self.processor.image_processor(images=pictures, return_tensors="pt"))
+        return {name: value for name, value in taken.items() if name in prompt.inputs}
+
+    def _taken_alone(self, prompt: Prompt) -> bool:
+        """Whether the image processor alone makes of two pictures what the model takes for two rows: no chat form is needed then."""
+        text = repeat_text(prompt.inputs, 1)
+        wanted = repeat_all({name: value for name, value in prompt.inputs.items() if name not in text}, 2)
+        made = self._taken(prompt, [prompt.picture] * 2)
+        return made.keys() == wanted.keys() and all(torch.equal(made[name], wanted[name]) for name in made)
 
     def score_inputs(self, inputs: dict, target: Target, gradient: bool = False) -> torch.Tensor:
         """The same for inputs that already hold the forced tokens, as `forced` makes them: (N,), in nats.

@@ -56,7 +56,7 @@ def views(pixels, processor, sizes: list[tuple[int, int]]) -> list[View]:
     if getattr(processor, "do_rescale", True):
         pixels = pixels / getattr(processor, "rescale_factor", 1 / 255)
     blues, found = np.array(_blues(len(sizes))), []
-    near = 0.4 * abs(np.diff(blues)).min() if len(blues) > 1 else 4.0
+    near = min([4.0, *(0.4 * abs(np.diff(blues)))])                   # further off lies what processors pad with
     for red, green, blue in pixels:
         counts = [(abs(blue - one) < near).sum() for one in blues]
         k = int(np.argmax(counts))

@@ -62,9 +62,9 @@ def tokenizer(family: Family) -> PreTrainedTokenizerFast:
 
 def template(family: Family) -> str:
     """The conversation's form in Jinja: what opens a user's turn, a picture, its words, and an answer."""
-    begin, image, text, answer = (json.dumps(part).replace("{image}", '" ~ IMAGE ~ "').replace("{text}", '" ~ part["text"] ~ "')
+    begin, image, text, answer = (json.dumps(part).replace("{image}", '" ~ § ~ "').replace("{text}", '" ~ part["text"] ~ "')
                                   for part in family.template)
-    image = image.replace("IMAGE", json.dumps(family.tokens.get("placeholder", family.tokens.get("image_token", "<image>"))))
+    image = image.replace("§", json.dumps(family.tokens.get("placeholder", family.tokens.get("image_token", "<image>"))))
     return ("{% for m in messages %}{% if m['role'] == 'user' %}{{ " + begin + " }}{% endif %}{% for part in m['content'] %}"
             "{% if part['type'] == 'image' %}{{ " + image + " }}{% elif m['role'] == 'user' %}{{ " + text + " }}"
             "{% else %}{{ " + answer + " }}{% endif %}{% endfor %}{% endfor %}")

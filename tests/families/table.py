@@ -40,6 +40,9 @@ QWEN_IDS = dict(image_token_id="<|image_pad|>", video_token_id="<|video_pad|>", 
 QWEN_CHAT = ("<|im_start|>user\n", "<|vision_start|>{image}<|vision_end|>", *CHATML[2:])
 QWEN_PICTURES = ("Qwen2VLImageProcessorPil", dict(patch_size=8, merge_size=2, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96}))
 MROPE = dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]})
+MOE = dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
+GEMMA_TOKENS = dict(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>", placeholder="<start_of_image>")
+GEMMA_CHAT = ("<start_of_turn>user\n", "{image}", "{text}<end_of_turn>\n<start_of_turn>model\n", "{text}<end_of_turn>\n")
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 IDEFICS = ("User:", "{image}", "{text}<end_of_utterance>\nAssistant:", " {text}<end_of_utterance>\n")
 ROW_COL = tuple(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5))
@@ -97,9 +100,7 @@ FAMILIES = (
            config=dict(vision_config=siglip(32, 4), text_config=dict(query_pre_attn_scalar=8, sliding_window=16, **TEXT) , image_token_index="<image_soft_token>",
                        boi_token_index="<start_of_image>", eoi_token_index="<end_of_image>", mm_tokens_per_image=16, tie_word_embeddings=False),
            processor=("Gemma3Processor", dict(image_seq_length=16)), pictures=("Gemma3ImageProcessorPil", dict(**fixed(32), **NORM)),
-           tokens=dict(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>", placeholder="<start_of_image>"),
-           marks=("<start_of_turn>", "<end_of_turn>"), template=("<start_of_turn>user\n", "{image}", "{text}<end_of_turn>\n<start_of_turn>model\n",
-                                                                 "{text}<end_of_turn>\n")),
+           tokens=GEMMA_TOKENS, marks=("<start_of_turn>", "<end_of_turn>"), template=GEMMA_CHAT),
     Family("PaliGemma", "paligemma", example="google/paligemma-3b-mix-224",
            config=dict(vision_config=siglip(32, 8) | dict(projection_dim=32), text_config=dict(model_type="gemma", **TEXT), image_token_index="<image>",
                        projection_dim=32, tie_word_embeddings=False),
@@ -247,4 +248,52 @@ FAMILIES = (
                        image_token_index="<image>", tie_word_embeddings=False),
            processor=("Blip2Processor", dict(num_query_tokens=8)), pictures=("BlipImageProcessorPil", fixed(32)),
            marks=("<image>",), template=()),
+    Family("Qwen3-VL-MoE", "qwen3_vl_moe", example="Qwen/Qwen3-VL-30B-A3B-Instruct",
+           config=dict(vision_config=qwen_tower(hidden_size=32, intermediate_size=48, out_hidden_size=32, num_position_embeddings=64,
+                                                deepstack_visual_indexes=[0]), text_config=TEXT | MROPE | MOE, **QWEN_IDS),
+           processor=("Qwen3VLProcessor", {}), pictures=QWEN_PICTURES, tokens=QWEN_TOKENS, marks=("<|im_start|>",), template=QWEN_CHAT),
+    Family("GLM-4.5V", "glm4v_moe", example="zai-org/GLM-4.5V", config=dict(
+               vision_config=dict(depth=2, hidden_size=32, num_heads=4, image_size=48, patch_size=8, out_hidden_size=32, intermediate_size=48,
+                                  spatial_merge_size=2), text_config=TEXT | dict(
+                                      rope_parameters=MROPE["rope_parameters"] | dict(partial_rotary_factor=1.0), moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
+                                      first_k_dense_replace=1), **GLM_IDS),
+           processor=("Glm4vProcessor", {}), pictures=("Glm4vImageProcessorPil", GLM_PICTURES), tokens=GLM_TOKENS, marks=GLM_MARKS, template=GLM_CHAT),
+    Family("VideoLLaMA 3", "video_llama_3", example="lkhl/VideoLLaMA3-2B-Image-HF",
+           config=dict(vision_config=dict(patch_size=8, **TOWER), text_config=dict(model_type="qwen2", **TEXT), image_token_id="<|image_pad|>",
+                       video_token_id="<|video_pad|>", tie_word_embeddings=False),
+           processor=("VideoLlama3Processor", {}), pictures=("VideoLlama3ImageProcessorPil", dict(patch_size=8, merge_size=1, size={
+               "shortest_edge": 32 * 32, "longest_edge": 64 * 64})), tokens=QWEN_TOKENS, marks=("<|im_start|>",), template=QWEN_CHAT),
+    Family("Qianfan-OCR", "qianfan_ocr", example="baidu/Qianfan-OCR",
+           config=dict(vision_config=dict(image_size=[32, 32], patch_size=[4, 4], **TOWER), text_config=dict(model_type="qwen3", **TEXT),
+                       image_token_id="<IMG_CONTEXT>", image_seq_length=16, downsample_ratio=0.5, tie_word_embeddings=False),
+           processor=("QianfanOCRProcessor", dict(image_seq_length=16)),
+           pictures=("GotOcr2ImageProcessorPil", dict(crop_to_patches=True, min_patches=1, max_patches=6, **fixed(32))),
+           tokens=dict(start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", placeholder="<image>",
+                       eos_token="<|im_end|>"), marks=("<|im_start|>",), template=CHATML),
+    Family("LLaVA-Interleave", "llava", example="llava-hf/llava-interleave-qwen-0.5b-hf",
+           config=dict(vision_config=siglip(48, 8), text_config=dict(model_type="qwen2", **TEXT), image_token_index="<image>",
+                       vision_feature_select_strategy="full", vision_feature_layer=-1, image_seq_length=36, tie_word_embeddings=False),
+           processor=("LlavaProcessor", dict(patch_size=8, vision_feature_select_strategy="full", num_additional_image_tokens=0)),
+           pictures=("SiglipImageProcessorPil", fixed(48)), tokens=dict(image_token="<image>", eos_token="<|im_end|>"), marks=("<|im_start|>",),
+           template=CHATML),
+    Family("ERNIE-4.5-VL", "ernie4_5_vl_moe", example="baidu/ERNIE-4.5-VL-28B-A3B-PT",
+           config=dict(vision_config=dict(depth=2, hidden_size=32, num_heads=4, patch_size=8, intermediate_size=48),
+                       text_config=TEXT | dict(moe_intermediate_size=[32, 32], moe_k=2, moe_num_experts=4, moe_num_shared_experts=1,
+                                               rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}),
+                       image_token_id="<|IMAGE_PLACEHOLDER|>", image_start_token_id="<|IMAGE_START|>", image_end_token_id="<|IMAGE_END|>",
+                       video_token_id="<|VIDEO_PLACEHOLDER|>", video_start_token_id="<|VIDEO_START|>", video_end_token_id="<|VIDEO_END|>",
+                       tie_word_embeddings=False),
+           processor=("Ernie4_5_VLMoeProcessor", {}),
+           pictures=("Ernie4_5_VLMoeImageProcessorPil", dict(patch_size=8, merge_size=2, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96})),
+           tokens=dict(image_token="<|IMAGE_PLACEHOLDER|>", image_start_token="<|IMAGE_START|>", image_end_token="<|IMAGE_END|>",
+                       video_token="<|VIDEO_PLACEHOLDER|>", video_start_token="<|VIDEO_START|>", video_end_token="<|VIDEO_END|>"),
+           template=("User: ", "<|IMAGE_START|>{image}<|IMAGE_END|>", "{text}\nAssistant: ", "{text}</s>")),
+    Family("Florence-2", "florence2", example="florence-community/Florence-2-base", refused="could not find its",
+           config=dict(vision_config=dict(embed_dim=[8, 16], depths=[1, 1], num_heads=[2, 2], num_groups=[2, 2], patch_size=[7, 3], patch_stride=[4, 2],
+                                          patch_padding=[3, 1], patch_prenorm=[False, True], window_size=4, projection_dim=32),
+                       text_config=dict(model_type="bart", vocab_size="VOCABULARY", d_model=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=48,
+                                        decoder_ffn_dim=48, encoder_attention_heads=4, decoder_attention_heads=4, bos_token_id="BOS", eos_token_id="EOS",
+                                        pad_token_id="PAD"), image_token_id="<image>", tie_word_embeddings=False),
+           processor=("Florence2Processor", dict(num_additional_image_tokens=1)), pictures=("CLIPImageProcessorPil", crop(48)),
+           tokens=dict(image_token="<image>")),
 )

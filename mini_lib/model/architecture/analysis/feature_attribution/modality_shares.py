@@ -30,7 +30,7 @@ from math import ceil, isnan, nan, sqrt
 import numpy as np
 from PIL import Image
 
-from .....covers import filling, score, seen, showing
+from .....covers import score, seen, showing
 from .....games import blocks, redrawn, shared
 from .....refusal import Refusal
 from .....registry import Identity, method
@@ -109,7 +109,9 @@ def identity(mllm, prompt) -> list[Identity]:
     halves = blocks(prompt.tokens.grid, -(-max(prompt.tokens.grid) // 2))
     found = modality_shares(mllm, prompt, target, regions=halves, samples=64 + 2 * len(prompt.tokens.words))
     total = found.values.sum() + sum(value for _, value in found.words)
-    plain = mllm.score(prompt, target, [prompt.picture, filling(prompt.picture, "mean")]).numpy()
+    # Not the filling itself: what lies outside all patches (flanks that are cropped away) stays, and its edge is still seen.
+    covered = next(showing(prompt, "mean", np.zeros((1, len(prompt.tokens.boxes)), bool)))
+    plain = mllm.score(prompt, target, [prompt.picture, covered]).numpy()
     everything = blocks(prompt.tokens.grid, max(prompt.tokens.grid))
     return [Identity("the values add up to f(prompt) - f(neither)", abs(total - found.measured["gap"]), mllm.slack),
             Identity("with nothing taken away the prompt is itself", abs(float(found.game[1, 1] - plain[0])), mllm.slack),
