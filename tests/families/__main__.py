@@ -112,7 +112,11 @@ def rule_of(kind: str) -> str:
 
 def page(table: dict) -> str:
     """The page in Markdown."""
-    rows, works = table["families"], lambda row, slug: "works" in row["methods"][slug]
+    rows = sorted(table["families"], key=lambda row: row["family"].lower())
+
+    def works(row, slug):
+        return "works" in row["methods"][slug]
+
     ran = [row for row in rows if "methods" in row]
     slugs = list(methods())
     lines = ["| family | for example | grid rule | methods that work |", "|---|---|---|---|"]

@@ -252,7 +252,7 @@ FAMILIES = (
            config=dict(vision_config=qwen_tower(hidden_size=32, intermediate_size=48, out_hidden_size=32, num_position_embeddings=64,
                                                 deepstack_visual_indexes=[0]), text_config=TEXT | MROPE | MOE, **QWEN_IDS),
            processor=("Qwen3VLProcessor", {}), pictures=QWEN_PICTURES, tokens=QWEN_TOKENS, marks=("<|im_start|>",), template=QWEN_CHAT),
-    Family("GLM-4.5V", "glm4v_moe", example="zai-org/GLM-4.5V", config=dict(
+    Family("GLM-4.5V", "glm4v_moe", gain=0.5, example="zai-org/GLM-4.5V", config=dict(
                vision_config=dict(depth=2, hidden_size=32, num_heads=4, image_size=48, patch_size=8, out_hidden_size=32, intermediate_size=48,
                                   spatial_merge_size=2), text_config=TEXT | dict(
                                       rope_parameters=MROPE["rope_parameters"] | dict(partial_rotary_factor=1.0), moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,

@@ -7,8 +7,8 @@ the mean of all words, at the word's own length.  The values add up to f(h) - f(
 error of the integral.
 
 Source: Sundararajan et al. 2017, arXiv:1703.01365, equation 1.
-Misleads when the baseline carries meaning itself (what equals it gets nothing), and when the straight way leads through
-streams that no prompt has. A baseline of zeros is no choice here: RMSNorm divides by the length of the vector, so that f
+Misleads when the baseline carries meaning itself (what equals it gets nothing), when the straight way leads through
+streams that no prompt has, and where a mixture of experts switches on the way: f jumps there, and "error" says by how much. A baseline of zeros is no choice here: RMSNorm divides by the length of the vector, so that f
 jumps at zero and the integral never converges.
 """
 
