@@ -206,6 +206,8 @@ def _attention_over(base: str):
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+        if base != "sdpa" and kwargs.get("softcap"):                  # Gemma 2; transformers' sdpa leaves it out too
+            scores = kwargs["softcap"] * (scores / kwargs["softcap"]).tanh()
         if attention_mask is not None and attention_mask.dtype != torch.bool:
             scores = scores + attention_mask[..., :scores.shape[-1]]
         allowed = _allowed(attention_mask, scores, plans)
