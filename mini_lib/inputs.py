@@ -51,6 +51,8 @@ def extend(inputs: dict, ids) -> dict:
         if inputs[name].dim() > 2:                               # which pictures a word may look at: the same as the last one
             grown[name] = torch.cat([inputs[name], inputs[name][:, -1:].expand(-1, len(ids), *inputs[name].shape[2:])], 1)
             continue
-        tail = extra if name == "input_ids" else torch.full_like(extra, int(name == "attention_mask"))
+        # PaliGemma's prompt is one block of zeros that sees all of itself; what follows is 1, or the prompt would look ahead at it.
+        ones = name == "attention_mask" or name == "token_type_ids" and not inputs[name].any()
+        tail = extra if name == "input_ids" else torch.full_like(extra, int(ones))
         grown[name] = torch.cat([inputs[name], tail.to(inputs[name].dtype)], 1)
     return grown

@@ -9,6 +9,7 @@ from torch import nn
 
 from .refusal import Refusal
 
+DEEPSTACK = ("deepstack_visual_indexes", "deepstack_layer_map")     # Qwen3-VL's and Granite's names for it
 NORMS = ("norm", "embedding_norm", "final_layer_norm")          # LFM2 and OPT have names of their own
 
 
@@ -17,7 +18,7 @@ class Parts:
     """A multimodal LLM by standard names.
 
     blocks: decoder layers in order.  norm: the final norm.  head: unembedding, W_U.  cap: the size that logits are bent to stay
-    below (Gemma's soft cap), None where they are not; `head` bends them already.
+    below (Gemma's soft cap), None where they are not; `head` bends them already.  later: by what pictures also come in behind block 0, such as DeepStack.
     vision: layers of the vision tower in order; empty where it has none of one width.
     """
 
@@ -26,6 +27,7 @@ class Parts:
     head: nn.Module
     vision: nn.ModuleList
     cap: float | None = None
+    later: str = ""
 
     def __repr__(self) -> str:
         return (f"Parts({len(self.blocks)} blocks of {type(self.blocks[0]).__name__}, {type(self.norm).__name__}, "
@@ -53,7 +55,15 @@ def find_parts(model) -> Parts:
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if cap:
         parts["unembedding"] = Capped(parts["unembedding"], cap)
-    return Parts(*parts.values(), _vision(model, decoder), cap)
+    return Parts(*parts.values(), _vision(model, decoder), cap, _later(model.config, parts["decoder blocks"]))
+
+
+def _later(config, blocks) -> str:
+    """By what pictures come in behind block 0; nothing in most families."""
+    if any(hasattr(block, "cross_attn") for block in blocks):
+        return "cross-attention"
+    places = config, getattr(config, "vision_config", None)
+    return "DeepStack" if any(getattr(place, name, None) for place in places for name in DEEPSTACK) else ""
 
 
 class Capped(nn.Module):

@@ -6,7 +6,7 @@
 
 The vision tower runs once, for `merged`; whatever is changed after that costs the decoder alone. Some families look at the picture's
 inputs elsewhere too (Qwen-VL for positions, Qwen3-VL also adds features to later blocks): there these inputs go along unchanged, and
-the tower runs again each time.
+the tower runs again each time; what comes in there is no part of the stream, and nothing here explains it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def check_score_is_the_chain_rule(mllm) -> Iterator[Finding]:
     for first in (0, len(said) - 1):
         own, ids = 0.0, prompt.inputs["input_ids"]
         for at, token in enumerate(said):
-            text = {key: torch.cat([prompt.inputs[key], torch.full_like(ids[:, :at], int(key == "attention_mask"))], 1)
+            ones = {"attention_mask"} | {key for key in ("token_type_ids",) if not prompt.inputs.get(key, ids).any()}    # PaliGemma's
+            text = {key: torch.cat([prompt.inputs[key], torch.full_like(ids[:, :at], int(key in ones))], 1)
                     for key in prompt.inputs if prompt.inputs[key].shape == ids.shape}
             text |= {key: torch.cat([value, *[value[:, -1:]] * at], 1) for key, value in prompt.inputs.items()     # which pictures
                      if value.dim() > 2 and value.shape[:2] == ids.shape}                                          # a word may see
@@ -85,7 +86,8 @@ def check_edits_reach_every_row(mllm) -> Iterator[Finding]:
     yield holds("every point is recorded as (rows, tokens, width)", all(value.dim() == 3 and value.shape[:2] == shape
                                                                         for value in seen.values()))
     yield Finding("the second row of a batch is what it is alone", float((plain[1] - alone[0]).abs().max()), mllm.slack)
-    for point in (hooks.points(mllm)[0], hooks.points(mllm)[-1]):
+    first = () if mllm.parts.later else hooks.points(mllm)[:1]
+    for point in (*first, hooks.points(mllm)[-1]):
         with hooks.edit(mllm, {point: torch.zeros_like}):
             same = mllm.logits(inputs)
         yield holds(f"with {point} set to zero, two pictures give the same", torch.equal(same[0], same[1]))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mini_lib import hooks
+from mini_lib.conformance import handle
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 from mini_lib.streams import merged, score
@@ -138,6 +139,12 @@ def test_the_merged_stream_brings_the_same_answer(family, mllm):
     stream = merged(mllm, prompt, target)
     full = mllm.score(prompt, target)
     assert torch.allclose(score(mllm, prompt, target, stream.repeat(3, 1, 1)), full.expand(3), atol=mllm.slack)
+
+
+@pytest.mark.parametrize("check", (handle.check_score_is_the_chain_rule, handle.check_edits_reach_every_row), ids=lambda check: check.__name__)
+def test_checks_of_a_handle_hold(family, mllm, check):
+    found = list(check(mllm))
+    assert found and all(finding.error <= finding.limit for finding in found), found
 
 
 @pytest.mark.parametrize("slug", methods())

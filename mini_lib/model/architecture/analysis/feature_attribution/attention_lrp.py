@@ -31,7 +31,6 @@ from .....streams import inputs, merged
 
 WAYS = ("all", "values")
 HALVED = ("up_proj", "act_fn")                       # the factors of a gated MLP
-DEEPSTACK = ("deepstack_visual_indexes", "deepstack_layer_map")
 INNER = ("q_proj", "k_proj", "v_proj")               # the factors of attention, besides its weights
 
 
@@ -57,9 +56,9 @@ def attention_lrp(mllm, prompt, token: str | None = None, *, through: str = "all
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
     if mllm.parts.cap is not None:
         raise Refusal(f"The logits of {mllm.name} are bent by a soft cap, for which LRP has no rule; gradient-input works.")
-    if any(getattr(place, name, None) for place in (mllm.model.config, mllm.model.config.vision_config) for name in DEEPSTACK):
-        raise Refusal(f"{mllm.name} adds features of the picture to later blocks too (DeepStack), whose relevance LRP would lose; "
-                      "gradient-input works.")
+    if mllm.parts.later:
+        raise Refusal(f"{mllm.name} adds features of the picture to later blocks too ({mllm.parts.later}), whose relevance LRP would "
+                      "lose; gradient-input works.")
     leaf = merged(mllm, prompt, target).clone().requires_grad_()
     wanted = torch.tensor(target.ids[target.first:], device=leaf.device)
     with rules(mllm, through) as biases, edit(mllm, {"embed": lambda x: leaf.to(x)}):
