@@ -158,6 +158,7 @@ def find(given: Given) -> list[Grid]:
 
 RESAMPLED = "learned queries gather them from the whole picture (a resampler or Q-Former), so that none stands for a place"
 
+# What is proven of each, and which could not be run here: chapters/families.md.
 RULES = {
     **dict.fromkeys(("llava", "vipllava", "video_llava", "paligemma", "janus", "deepseek_vl"), square),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm4v_moe", "glm46v",

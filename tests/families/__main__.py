@@ -27,7 +27,8 @@ TEXT = """# Which models work
 
 <!-- Written by `python -m tests.families`. -->
 
-Every method runs unchanged on the Hugging Face models below: `load("org/name")`, then the same calls as for `tiny`.
+Every method runs unchanged on the Hugging Face models below: `load("org/name")`, then the same calls as for `tiny`. What
+cannot work is refused with its reason.
 What is said of a family was found by running it: a small model of its true class with random weights, its true processor
 and a tokenizer trained on the spot are saved to a folder and loaded like a model of yours. Then
 
@@ -53,7 +54,10 @@ identities on yours, and `mini-lib check --model org/name` paints its cells.
 
 {reasons}
 
-## Not tried
+## Not loaded here
+
+Where a package is missing here that you have, `load` may well work for you; it holds your model to the same identities. Models of sound alone (Qwen2-Audio) are
+refused: nothing in their prompt is a picture.
 
 {missing}
 
@@ -110,6 +114,13 @@ def rule_of(kind: str) -> str:
     return grids.RULES[kind].__name__.replace("_", " ")
 
 
+def _unproven(row: dict) -> str:
+    """What is said of a rule that is set but was never run here."""
+    if row["kind"] not in grids.RULES:
+        return "; it has no grid rule yet"
+    return f"; its rule is set to *{rule_of(row['kind'])}* and not proven: let `mini-lib check --model …` paint cells on yours"
+
+
 def page(table: dict) -> str:
     """The page in Markdown."""
     rows = sorted(table["families"], key=lambda row: row["family"].lower())
@@ -134,13 +145,14 @@ def page(table: dict) -> str:
             why[reason][row["family"]].append(slug)
     reasons = [f"- {reason}\n  *({'; '.join(f'{family}: ' + ', '.join(named) for family, named in by.items())})*"
                for reason, by in why.items()]
-    rest = [f"| {row['family']} | {row.get('missing') or row['refused']} |" for row in rows if "methods" not in row]
+    rest = [f"| {row['family']} | `{row['example']}` | {(row.get('missing') or row['refused']).rstrip('.')}"
+            f"{_unproven(row) if 'missing' in row else ''} |" for row in rows if "methods" not in row]
     rules = ["| rule | what it says | families |", "|---|---|---|"]
     for rule in dict.fromkeys(row["rule"] for row in ran):
         function = next(grids.RULES[row["kind"]] for row in ran if row["rule"] == rule)
         rules.append(f"| {rule} | {function.__doc__.strip().splitlines()[0]} | {', '.join(row['family'] for row in ran if row['rule'] == rule)} |")
     return TEXT.format(count=len(ran), version=table["transformers"], table="\n".join(lines), methods="\n".join(each),
-                       reasons="\n".join(reasons), missing="\n".join(["| family | why |", "|---|---|", *rest]), rules="\n".join(rules))
+                       reasons="\n".join(reasons), missing="\n".join(["| family | for example | why |", "|---|---|---|", *rest]), rules="\n".join(rules))
 
 
 def main(names: list[str]) -> None:
