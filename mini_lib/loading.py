@@ -44,7 +44,7 @@ def load(model: str | Path | None = None, *, checkpoint: int | None = None, devi
     transformers' `from_pretrained`; shipped models are float32 by themselves, others as they were stored.
     check: run the identities below; costs six forward passes.
     Raises Refusal for an unknown name or checkpoint, a shipped file that is lost or changed, a folder that is no
-    model, a model that takes no pictures, or one that fails an identity.
+    model, a model that takes no pictures, or one that fails an identity. Which families work: chapters/families.md.
     """
     shipped, state = store.find(model or "tiny"), None
     if shipped is None and checkpoint is not None:
@@ -104,7 +104,7 @@ def _processor(source: str, config):
         processor = AutoProcessor.from_pretrained(source)
     except (ImportError, ValueError, RecursionError):        # which one depends on the family
         kind = getattr(transformers, processing_auto.PROCESSOR_MAPPING_NAMES.get(config.model_type) or "AutoProcessor")
-        if getattr(kind, "is_dummy", False) or "video_processor" not in kind.get_attributes():
+        if getattr(kind, "is_dummy", False) or "video_processor" not in getattr(kind, "get_attributes", list)():
             raise
         made = {"image_processor": AutoImageProcessor.from_pretrained, "tokenizer": AutoTokenizer.from_pretrained,
                 "feature_extractor": AutoFeatureExtractor.from_pretrained, "video_processor": lambda _: None}
