@@ -46,8 +46,10 @@ CHAT_TEMPLATE = (
 
 
 def read_config(path: str | Path = CONFIG) -> dict:
-    """The recipe as a dict."""
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    """The recipe as a dict; a lesson keeps what it does not name from the one before it."""
+    config, lesson = yaml.safe_load(Path(path).read_text(encoding="utf-8")), {}
+    config["lessons"] = [lesson := {**lesson, **new} for new in config["lessons"]]
+    return config
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

@@ -144,10 +144,11 @@ def _round(kind: str, scenes, config, lesson, rng) -> tuple:
 
 
 def _clip_batch(config, lesson, rng, words) -> dict:
-    """Of four times as many clips, those that allow the most questions."""
-    heap = clips.sample_clips(4 * config["clips"], rng)
+    """Of four times as many clips, those that allow the most questions, each counted by what its event is worth."""
+    heap = clips.sample_clips(4 * config["clips"], rng, tuple(lesson["clips"]["objects"]))
     rounds = [clips.ask_clips(heap, kind, rng) for kind in clips.CLIP_KINDS]
-    best = np.argsort(-sum(asked.valid for asked in rounds), kind="stable")[:config["clips"]]
+    worth = sum(lesson["clips"][asked.kind[0]] * asked.valid for asked in rounds)
+    best = np.argsort(-worth, kind="stable")[:config["clips"]]
     chosen = heap[best]
     rows = [[words.segment(q.kind[i], q.text[i], "", q.answer[i]) for q in rounds if q.valid[i]]
             + [words.segment("caption", said, "", text)] for i, (said, text) in zip(best, clips.tracks(chosen, rng))]
@@ -162,32 +163,53 @@ def _sound_batch(config, lesson, rng, words) -> dict:
 
 
 def _shot_batch(config, lesson, rng, words) -> dict:
-    """Episodes as conversations: every picture is a query whose shots are the pictures before it.
+    """Episodes as conversations: a picture is a query where one before it, a shot, shows its word.
 
     Stepping stones: some pictures are told in two words instead ("red star"), which is much cheaper; and in some batches
     true names help. `alone`: in place of the word ("the color is called red"), so that no shot is needed. `before` it
     ("the color is red called bovik") or `after` it ("the color is called bovik red").
     """
-    k, shares = config["shots"]["pictures"], np.cumsum([lesson["names"].get(where, 0) for where in NAMES])
+    k, meanings = _episode_size(lesson, rng)
+    shares = np.cumsum([lesson["names"].get(where, 0) for where in NAMES])
     where = [*NAMES, ""][int((rng.random() >= shares).sum())]
     told = rng.random(k) < lesson["told"]                         # the same turns in all rows, so that none is padded
-    n = config["shots"]["tokens"] // int(np.where(told, 8, world.GRID ** 2 + 6).sum())
-    batch = shots.sample_episodes(n, k, rng, names=where == "alone")
+    n = min(config["shots"]["most"], config["shots"]["tokens"] // int(np.where(told, 8, world.GRID ** 2 + 6).sum()))
+    batch = shots.sample_episodes(n, k, rng, names=where == "alone", meanings=meanings)
     rows = []
     for i in range(n):
         turns = []
         for j, name in enumerate(batch.meaning[i]):
             said = batch.question[i].replace("called", f"{name} called") if where == "before" else batch.question[i]
             label = f"{batch.labels[i, j]} {name}" if where == "after" else batch.labels[i, j]
-            kind = f"name {where}" if where else f"{'told' if told[j] else 'shot'} {j}"
-            turns.append(words.segment(kind, said, "", label, learn=where == "alone" or j > 0))
+            kind = f"name {where}" if where else f"{'told' if told[j] else 'shot'} {meanings}"
+            turns.append(words.segment(kind, said, "", label, learn=where == "alone" or batch.known[i, j]))
         rows.append([words.join(turns, [batch.told[i, j] if told[j] else None for j in range(k)])])
     shown = np.flatnonzero(np.tile(~told, n))
     scenes = batch.scenes[shown]
     return {**_seen([world.render(scenes)], scenes), **words.pack(rows, 0)}
 
 
-BATCHES = {"pictures": _picture_batch, "clips": _clip_batch, "sounds": _sound_batch, "shots": _shot_batch}
+def _pair_batch(config, lesson, rng, words) -> dict:
+    """The barest few-shot episode: true names, each followed by its word ("red bovik blue quibo red bovik").
+
+    Looking back for the same name and saying what stood behind it is all that episodes ask for. Hidden among pictures
+    and sentences it was never learnt; in a few words, it is within some hundred steps.
+    """
+    k, meanings = _episode_size(lesson, rng)
+    n = min(config["shots"]["most"], config["shots"]["tokens"] // (2 * k))
+    batch = shots.sample_episodes(n, k, rng, meanings=meanings)
+    rows = [[words.join([words.pair(name, word, known) for name, word, known in zip(*row)], [""] * k)]
+            for row in zip(batch.meaning, batch.labels, batch.known)]
+    nothing = batch.scenes[:0]
+    return {**_seen([world.render(nothing)], nothing), **words.pack(rows, 0)}
+
+
+def _episode_size(lesson, rng) -> tuple[int, int]:
+    """How many turns and meanings the episodes of one batch have."""
+    return tuple(int(rng.integers(low, high + 1)) for low, high in (lesson["turns"], lesson["meanings"]))
+
+
+BATCHES = {"pictures": _picture_batch, "clips": _clip_batch, "sounds": _sound_batch, "shots": _shot_batch, "pairs": _pair_batch}
 
 
 @dataclass
@@ -212,6 +234,9 @@ class _Words:
                  ("</s>", "caption" if kind == "caption" else "stop")]
         coded = [(self.ids[word], LEARN.index(what)) for text, what in parts for word in text.split()]
         return _Segment([i for i, _ in coded], [what for _, what in coded], [kind] * len(coded))
+
+    def pair(self, name: str, word: str, learn: bool) -> _Segment:
+        return _Segment([self.ids[name], self.ids[word]], [0, LEARN.index("answer" if learn else "nothing")], ["pair"] * 2)
 
     def join(self, turns: list[_Segment], told: list[str | None]) -> _Segment:
         """A conversation: each turn behind its own picture, or behind the words that tell it, all in one segment."""
