@@ -50,19 +50,20 @@ def batch(config: dict, step: int, tokenizer) -> dict:
     pictures: (P, 3, SIDE, SIDE) uint8.  dense: name -> (P, GRID, GRID) patch labels, -1 for ground.
     And, after the tower's own steps: ids, labels, positions (B, T); mask (B, 1, T, T) bool; learn (B, T), an index into
     `LEARN`; asked (B, T), an index into `kinds`.  vectors: (words, width) of the made-up words in this step, drawn anew so
-    that none can be learnt by heart; loud: how much longer they come in than they go out.
+    that none can be learnt by heart.
     """
     rng = np.random.default_rng([config["seed"], step])           # so a resumed run sees the same data
     first = config["tower_first"]
     if step < first["steps"]:
         heard = first["pictures"] // 8                            # some sounds, so that the tower knows them too
-        scenes = _written(_scenes(config, first["pictures"] - heard, rng, (1, world.MOST)), first["written"], rng)
+        scenes = _scenes(config, first["pictures"] - heard, rng, (1, world.MOST), 0.0)
+        scenes = _written(scenes, first["written"], rng)
         return _seen([world.render(scenes), sounds.sample_sounds(heard, rng).pictures], scenes)
     step -= first["steps"]
     lesson = next(lesson for lesson in config["lessons"] if step < lesson["until"])
     name = rng.choice(list(lesson["batches"]), p=_shares(lesson["batches"]))
     vectors = made_up_vectors(config["decoder"]["hidden_size"], torch.Generator().manual_seed(int(rng.integers(2 ** 31))))
-    return {"vectors": vectors, "loud": lesson["loud"], **BATCHES[name](config, lesson, rng, _Words(tokenizer))}
+    return {"vectors": vectors, **BATCHES[name](config, lesson, rng, _Words(tokenizer))}
 
 
 def _shares(weights: dict) -> np.ndarray:
@@ -70,8 +71,8 @@ def _shares(weights: dict) -> np.ndarray:
     return array / array.sum()
 
 
-def _scenes(config: dict, n: int, rng, objects) -> world.Scenes:
-    scenes = world.sample_scenes(n, rng, tuple(objects), config["digits"], config["tinted"])
+def _scenes(config: dict, n: int, rng, objects, digits: float) -> world.Scenes:
+    scenes = world.sample_scenes(n, rng, tuple(objects), digits, config["tinted"])
     return plants.tint_digits(scenes, rng, config["plants"]["shortcut"])
 
 
@@ -96,7 +97,8 @@ def _seen(pictures: list[np.ndarray], scenes: world.Scenes) -> dict:
 def _picture_batch(config, lesson, rng, words) -> dict:
     """Pictures, each with a caption and several questions; the last few come from the pool with label errors."""
     pool = _pool(config["marked"]["pool"], config["seed"], config["plants"]["label_errors"])
-    scenes = _scenes(config, config["pictures"] - config["marked"]["pictures"], rng, lesson["objects"])
+    scenes = _scenes(config, config["pictures"] - config["marked"]["pictures"], rng, lesson["objects"],
+                     lesson["digits"])
     kinds = rng.choice(list(lesson["mix"]), config["questions"], p=_shares(lesson["mix"]))
     rounds = [_round(str(kind), scenes, config, lesson, rng) for kind in kinds]
     whole = _whole_picture_texts(scenes, config, lesson, rng)
@@ -111,7 +113,7 @@ def _picture_batch(config, lesson, rng, words) -> dict:
 def _whole_picture_texts(scenes, config, lesson, rng) -> list[tuple[str, str]]:
     """One text about the whole of each picture: a caption, a list or comparisons, by the lesson's shares."""
     phantoms = plants.phantoms(scenes, rng, config["plants"]["cooccurrence"])
-    texts = {world.CAPTION: world.captions(scenes, rng, phantoms), world.LIST: world.lists(scenes, rng),
+    texts = {world.CAPTION: world.captions(scenes, rng, phantoms, sorted=rng.random() < lesson.get("sorted", 0)), world.LIST: world.lists(scenes, rng),
              world.COMPARE: world.comparisons(scenes, rng)}
     which = rng.choice(len(texts), len(scenes), p=np.array(lesson["texts"]) / sum(lesson["texts"]))
     return [(said, texts[said][i]) for i, said in enumerate(np.array(list(texts), object)[which])]
