@@ -113,7 +113,8 @@ def _picture_batch(config, lesson, rng, words) -> dict:
 def _whole_picture_texts(scenes, config, lesson, rng) -> list[tuple[str, str]]:
     """One text about the whole of each picture: a caption, a list or comparisons, by the lesson's shares."""
     phantoms = plants.phantoms(scenes, rng, config["plants"]["cooccurrence"])
-    texts = {world.CAPTION: world.captions(scenes, rng, phantoms, sorted=rng.random() < lesson.get("sorted", 0)), world.LIST: world.lists(scenes, rng),
+    left_to_right = bool(rng.random() < lesson["sorted"])
+    texts = {world.CAPTION: world.captions(scenes, rng, phantoms, left_to_right), world.LIST: world.lists(scenes, rng),
              world.COMPARE: world.comparisons(scenes, rng)}
     which = rng.choice(len(texts), len(scenes), p=np.array(lesson["texts"]) / sum(lesson["texts"]))
     return [(said, texts[said][i]) for i, said in enumerate(np.array(list(texts), object)[which])]

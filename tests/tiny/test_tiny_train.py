@@ -33,8 +33,8 @@ SMALL = {"tower": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layer
          "tower_first": {"steps": 3, "pictures": 8, "learning_rate": 1e-3, "written": 0.5}, "falling": 4, "pictures": 3, "questions": 3, "save_every": 2,
          "clips": 2, "sounds": 3, "shots": {"tokens": 450, "most": 10}, "marked": {"pool": 20, "pictures": 1},
          "checkpoints": [3, 6],
-         "lessons": [{"until": 2, "learning_rate": 1e-3, "objects": [1, 2], "digits": 0.3, "short": 1.0, "texts": [1, 1, 1], "batches": {"pictures": 1}, "mix": {"color": 1, "exist": 1}},
-                     {"until": 7, "learning_rate": 1e-3, "objects": [1, 4], "digits": 0.3, "short": 0.5, "texts": [1, 0, 0], "mix": {"color": 1, "same_color": 1, "absent": 1},
+         "lessons": [{"until": 2, "learning_rate": 1e-3, "objects": [1, 2], "digits": 0.3, "short": 1.0, "texts": [1, 1, 1], "sorted": 0.5, "batches": {"pictures": 1}, "mix": {"color": 1, "exist": 1}},
+                     {"until": 7, "learning_rate": 1e-3, "objects": [1, 4], "digits": 0.3, "short": 0.5, "texts": [1, 0, 0], "sorted": 0.5, "mix": {"color": 1, "same_color": 1, "absent": 1},
                       "turns": [3, 4], "meanings": [2, 3], "told": 0.4, "names": {"alone": 0.2, "after": 0.2},
                       "clips": {"objects": [1, 2], "appear": 1, "change": 2, "move": 1},
                       "batches": {"pictures": 1, "clips": 1, "sounds": 1, "shots": 1, "pairs": 1}}]}
