@@ -23,7 +23,6 @@ from .build import made_up_vectors
 LEARN = ("nothing", "answer", "stop", "caption", "rationale")      # what a token counts as in the loss
 DENSE = {"shape": len(world.NOUNS), "color": len(world.COLORS), "size": len(world.SIZES), "digit": 10,
          "column": world.GRID, "row": world.GRID}                  # classes of each patch label
-NAMES = ("alone", "before", "after")                              # where true names stand in few-shot lessons
 
 
 class Steps(torch.utils.data.Dataset):
@@ -169,23 +168,18 @@ def _shot_batch(config, lesson, rng, words) -> dict:
     """Episodes as conversations: a picture is a query where one before it, a shot, shows its word.
 
     Stepping stones: some pictures are told in two words instead ("red star"), which is much cheaper; and in some batches
-    true names help. `alone`: in place of the word ("the color is called red"), so that no shot is needed. `before` it
-    ("the color is red called bovik") or `after` it ("the color is called bovik red").
+    the true name stands alone in place of the word ("the color is called red"), so that no shot is needed.
     """
     k, meanings = _episode_size(lesson, rng)
-    shares = np.cumsum([lesson["names"].get(where, 0) for where in NAMES])
-    where = [*NAMES, ""][int((rng.random() >= shares).sum())]
+    alone = rng.random() < lesson["alone"]
     told = rng.random(k) < lesson["told"]                         # the same turns in all rows, so that none is padded
     n = min(config["shots"]["most"], config["shots"]["tokens"] // int(np.where(told, 8, world.GRID ** 2 + 6).sum()))
-    batch = shots.sample_episodes(n, k, rng, names=where == "alone", meanings=meanings)
+    batch = shots.sample_episodes(n, k, rng, names=alone, meanings=meanings)
+    kinds = [f"{'told' if one else 'shot'} {'name' if alone else meanings}" for one in told]
     rows = []
     for i in range(n):
-        turns = []
-        for j, name in enumerate(batch.meaning[i]):
-            said = batch.question[i].replace("called", f"{name} called") if where == "before" else batch.question[i]
-            label = f"{batch.labels[i, j]} {name}" if where == "after" else batch.labels[i, j]
-            kind = f"name {where}" if where else f"{'told' if told[j] else 'shot'} {meanings}"
-            turns.append(words.segment(kind, said, "", label, learn=where == "alone" or batch.known[i, j]))
+        turns = [words.segment(kinds[j], batch.question[i], "", batch.labels[i, j], learn=alone or batch.known[i, j])
+                 for j in range(k)]
         rows.append([words.join(turns, [batch.told[i, j] if told[j] else None for j in range(k)])])
     shown = np.flatnonzero(np.tile(~told, n))
     scenes = batch.scenes[shown]
