@@ -35,7 +35,7 @@ SMALL = {"tower": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layer
          "checkpoints": [3, 6],
          "lessons": [{"until": 2, "learning_rate": 1e-3, "objects": [1, 2], "digits": 0.3, "short": 1.0, "texts": [1, 1, 1], "sorted": 0.5, "batches": {"pictures": 1}, "mix": {"color": 1, "exist": 1}},
                      {"until": 7, "learning_rate": 1e-3, "objects": [1, 4], "digits": 0.3, "short": 0.5, "texts": [1, 0, 0], "sorted": 0.5, "mix": {"color": 1, "same_color": 1, "absent": 1},
-                      "turns": [3, 4], "meanings": [2, 3], "told": 0.4, "names": {"alone": 0.2, "after": 0.2},
+                      "turns": [3, 4], "meanings": [2, 3], "told": 0.4, "alone": 0.2,
                       "clips": {"objects": [1, 2], "appear": 1, "change": 2, "move": 1},
                       "batches": {"pictures": 1, "clips": 1, "sounds": 1, "shots": 1, "pairs": 1}}]}
 EVERYTHING = [*world.KINDS, *world.MORE_KINDS, "place", "absent", *rationales.RATIONALE_KINDS]
@@ -186,7 +186,7 @@ def test_the_twin_differs_in_the_doses_alone_and_sees_the_same_pictures():
                                         (lessons._pair_batch, r"\w+ (\w+)")])
 def test_episodes_in_words_alone_teach_what_an_earlier_turn_has_said(small, make, turn):
     """A batch without a single picture: nothing for the tower to see, and no place in the ids for an image token."""
-    tokenizer, lesson = build_tokenizer(), {**small["lessons"][-1], "told": 1.0, "names": {}}
+    tokenizer, lesson = build_tokenizer(), {**small["lessons"][-1], "told": 1.0, "alone": 0.0}
     batch = make(small, lesson, np.random.default_rng(0), lessons._Words(tokenizer))
     assert len(batch["pictures"]) == 0 and len(batch["ids"]) == small["shots"]["most"]
     learnt = batch["learn"] == lessons.LEARN.index("answer")
@@ -212,22 +212,17 @@ def test_a_lesson_keeps_what_it_does_not_name(tmp_path):
                                             {"until": 9, "short": 0.5, "mix": {"count": 1}}]
 
 
-@pytest.mark.parametrize("where, turn", [
-    ("alone", r"(\w+) (\w+) the (color|shape) is called (?P<name>\w+)"),
-    ("before", r"(\w+) (\w+) the (color|shape) is (?P<name>\w+) called (?P<word>\w+)"),
-    ("after", r"(\w+) (\w+) the (color|shape) is called (?P<word>\w+) (?P<name>\w+)")])
-def test_true_names_stand_where_the_lesson_says(small, where, turn):
+def test_true_names_stand_in_place_of_words_where_the_lesson_says(small):
     tokenizer, names = build_tokenizer(), {"color": world.COLORS, "shape": world.SHAPES}
-    lesson = {**small["lessons"][-1], "told": 1.0, "names": {where: 1.0}}
+    lesson = {**small["lessons"][-1], "told": 1.0, "alone": 1.0}
     batch = lessons._shot_batch(small, lesson, np.random.default_rng(1), lessons._Words(tokenizer))
-    assert batch["kinds"] == [f"name {where}"]
+    assert batch["kinds"] == ["told name"]
     for ids in batch["ids"]:
         turns = tokenizer.decode(ids).removeprefix("<s> ").split(" </s>")[:-1]
         assert 3 <= len(turns) <= 4
         for text in turns:
-            found = re.fullmatch(turn, text.strip())
-            assert found and found["name"] in (found[1], found[2]) and found["name"] in names[found[3]]
-            assert where == "alone" or found["word"] in shots.MADE_UP
+            found = re.fullmatch(r"(\w+) (\w+) the (color|shape) is called (\w+)", text.strip())
+            assert found and found[4] in (found[1], found[2]) and found[4] in names[found[3]]
 
 
 def test_made_up_words_have_other_vectors_in_every_step_and_what_they_share_stays():
