@@ -12,15 +12,15 @@ from ..world import clips, plants, rationales, shots, sounds
 from ..world.questions import NUMBERS
 from .card import AIMS, CARD, below_aim
 
-LOG = Path(__file__).with_name("log.jsonl")              # the run that made the shipped weights, every 20 steps
+LOG = Path(__file__).with_name("log.jsonl")              # the run that made the shipped weights, every 50 steps
 CURVES = ({"color": "color", "shape": "shape", "count": "count", "exist": "exist", "relation": "relation", "size": "size",
            "digit": "digit"},
           {"same_color": "same colour, with rationale", "same_color, direct": "same colour, without",
-           "same_shape": "same shape, with rationale", "shot 1": "one shot", "shot 4": "four shots",
-           "appear": "clip: appear", "move": "clip: move", "first": "sound: first", "highest": "sound: highest"})
+           "same_shape": "same shape, with rationale", "told 2": "few shots, told", "shot 2": "few shots, shown",
+           "appear": "clip: appear", "change": "clip: change", "move": "clip: move", "first": "sound: first", "highest": "sound: highest"})
 
 
-def thin(log: Path, every: int = 20) -> list[dict]:
+def thin(log: Path, every: int = 50) -> list[dict]:
     """Means over every `every` steps of a training log; a kind that was not asked in those steps is left out."""
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     out = []
