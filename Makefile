@@ -12,7 +12,7 @@ BUILD := $(BIN)/jupyter-book build . -W -n --keep-going -q
 # Two threads, so that numbers do not depend on how many cores a machine has.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help setup book build serve test bench clean
+.PHONY: help setup book build serve test mutation bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,9 @@ serve: setup  ## show the built site on http://localhost:8000 (PORT=… for anot
 test: build  ## build the site and run all tests
 	$(BIN)/python -m pytest tests chapters --nbval --nbval-current-env \
 	  --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout=300
+
+mutation: setup  ## revive known silent bugs one by one, and say how many the checks catch
+	$(BIN)/python -m pytest tests/mutation -q
 
 bench: setup  ## time what each method costs
 	$(BIN)/mini-lib bench

@@ -6,7 +6,7 @@
     mllm.answer(prompt)
 """
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 __all__ = ["Refusal", "load", "__version__"]
 
 

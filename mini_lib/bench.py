@@ -1,39 +1,129 @@
-"""How long each method takes, in units of the forward passes it says it costs."""
+"""What each method costs, against the passes that it says it makes; and captum at the same work, where it is installed.
+
+    ratio = seconds of the method / (forward passes x seconds of one + backward passes x seconds of one)
+
+A plain pass is timed per row, in batches of the size that the method can use, on inputs that are ready. So 1 wastes nothing; below 1
+saves something, as do methods of the merged stream, which run the vision tower once.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .hooks import edit
+from .mllm import repeat_text
+from .streams import gradients, merged, score
+
+STEPS = 64
 
 
-def bench(mllm, prompt, methods: dict, runs: int = 7) -> Iterator[str]:
-    """Yield a line per method: median and range of `runs` runs, and how that compares with bare forward passes.
+@dataclass(frozen=True)
+class Cost:
+    """times: seconds of each run, sorted.  passes: forward and backward passes of one run.  plain: seconds of as many plain ones."""
 
-    The bare cost is scoring as many pictures: reading them and one forward pass each. A method close to 1 wastes
-    nothing; below 1 it saves something, as token ablation does, which runs the vision tower once.
+    name: str
+    times: list[float]
+    passes: tuple[int, int]
+    plain: float
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.times) / self.plain
+
+    def __str__(self) -> str:
+        said = f"{1000 * statistics.median(self.times):.1f} ms ({1000 * self.times[0]:.1f} to {1000 * self.times[-1]:.1f}, n = {len(self.times)})"
+        forward, backward = self.passes
+        return f"{self.name:32} {said}; {forward} forward, {backward} backward passes: {self.ratio:.2f} times the plain ones"
+
+
+def bench(mllm, prompt, methods: dict, runs: int = 5) -> Iterator[Cost]:
+    """A Cost for each method, its runs in turn with the plain passes it is held against; then the pairs of `beside_captum`.
+
+    The answer is found beforehand: generation is in no method's count.
     """
     target = mllm.target(prompt)
-    yield f"{'one question':16} {_say(_times(partial(mllm.score, prompt, target), runs))}"
     for method in methods.values():
-        result = method.explain(mllm, prompt)
-        passes = result.measured["forward_passes"]
-        bare = statistics.median(_times(partial(mllm.score, prompt, target, [prompt.picture] * passes), runs))
-        taken = _times(partial(method.explain, mllm, prompt), runs)
-        yield (f"{method.slug:16} {_say(taken)}; {passes} forward passes, "
-               f"{statistics.median(taken) / bare:.2f} times the bare passes")
+        yield from costs(mllm, prompt, target, {method.slug: partial(method.explain, mllm, prompt, target)}, runs)
+    if find_spec("captum"):
+        for slug, theirs in beside_captum(mllm, prompt, target).items():
+            if slug in methods:
+                yield from costs(mllm, prompt, target, {slug: partial(methods[slug].explain, mllm, prompt, target), **theirs}, runs)
 
 
-def _times(function: Callable, runs: int) -> list[float]:
-    function()                                       # the first call pays for warming up
-    times = []
+def costs(mllm, prompt, target, functions: dict[str, Callable], runs: int) -> list[Cost]:
+    """The costs of functions that are run in turn, so that what else the machine does falls on all of them alike.
+
+    A function that makes backward passes by itself, without `mllm.backward`, returns their number.
+    """
+    passes = {}
+    for name, function in functions.items():                                        # this also pays for warming up
+        before = mllm.passes, mllm.backward_passes
+        own = function()
+        passes[name] = mllm.passes - before[0], own if isinstance(own, int) else mllm.backward_passes - before[1]
+    sizes = [max(1, min(mllm.batch_size, max(made))) for made in zip(*passes.values())]
+    forward, both = _plain(mllm, prompt, target, *sizes)
+    for plain in (*forward, both):
+        plain()
+    timed = _times([*functions.values(), *forward, both], runs)
+    seconds = [statistics.median(one) for one in timed[len(functions):]]
+    each = seconds[0] / sizes[0], (seconds[2] - seconds[1]) / sizes[1]
+    return [Cost(name, sorted(times), passes[name], sum(n * one for n, one in zip(passes[name], each)))
+            for name, times in zip(functions, timed)]
+
+
+def beside_captum(mllm, prompt, target) -> dict[str, dict[str, Callable]]:
+    """captum at the work of a method: slug -> its name and a function of no arguments. Same passes, same batch, from the prompt on."""
+    from captum.attr import FeatureAblation, IntegratedGradients
+    inputs, image = mllm.forced(prompt, target), prompt.tokens.image
+
+    def answer(streams):
+        with edit(mllm, {"embed": lambda x: streams.to(x)}):
+            return mllm.score_inputs(repeat_text(inputs, len(streams)), target, gradient=torch.is_grad_enabled())
+
+    def integrated():
+        colour = tuple(int(v) for v in np.asarray(prompt.picture).reshape(-1, 3).mean(0).round())
+        blank = mllm.prompt(Image.new("RGB", prompt.picture.size, colour), prompt.question)
+        IntegratedGradients(answer).attribute(merged(mllm, prompt, target), merged(mllm, blank, target), n_steps=STEPS,
+                                              internal_batch_size=mllm.batch_size, return_convergence_delta=True)
+        return STEPS
+
+    @torch.no_grad()
+    def ablated():
+        stream = merged(mllm, prompt, target)
+        mask = torch.full(stream.shape[:2], len(image), device=stream.device)
+        mask[:, image] = torch.arange(len(image), device=stream.device)
+        FeatureAblation(answer).attribute(stream, stream[:, image].mean(1, keepdim=True).expand_as(stream), feature_mask=mask[..., None],
+                                          perturbations_per_eval=mllm.batch_size)
+
+    return {"integrated-gradients": {"captum's IntegratedGradients": integrated}, "token-ablation": {"captum's FeatureAblation": ablated}}
+
+
+def _plain(mllm, prompt, target, rows: int, rows_back: int) -> tuple[list[Callable], Callable]:
+    """A forward pass of `rows` rows from pixels on; and of `rows_back` from the merged stream on, without and with a backward pass."""
+    inputs, stream = mllm.forced(prompt, target), merged(mllm, prompt, target)
+    many = {name: value.repeat(rows, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
+    streams = stream.repeat(rows_back, 1, 1)
+    return [partial(mllm.score_inputs, many, target), partial(score, mllm, prompt, target, streams)], partial(
+        gradients, mllm, prompt, target, streams)
+
+
+def _times(functions: list[Callable], runs: int) -> list[list[float]]:
+    """Seconds of `runs` runs of each function, one after the other in turn."""
+    times = [[] for _ in functions]
     for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return sorted(times)
-
-
-def _say(times: list[float]) -> str:
-    return f"{1000 * statistics.median(times):.1f} ms ({1000 * times[0]:.1f} to {1000 * times[-1]:.1f}, n = {len(times)})"
+        for function, kept in zip(functions, times):
+            start = time.perf_counter()
+            function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            kept.append(time.perf_counter() - start)
+    return times

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import __version__
 from .book import commands as book_commands
 from .refusal import Refusal
+from .scoreboard import commands as scoreboard_commands
 from .taxonomy import commands as taxonomy_commands
 
 
@@ -50,9 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     methods = commands.add_parser("methods", help="every method, its node and its cost")
     methods.set_defaults(run=_methods)
 
-    check = commands.add_parser("check", help="run the executable identity of each method")
-    check.add_argument("slugs", nargs="*", metavar="SLUG")
+    check = commands.add_parser("check", help="put a model and its methods through the conformance battery")
+    check.add_argument("slugs", nargs="*", metavar="SLUG", help="methods or nodes; all by itself")
+    check.add_argument("--all", action="store_true", help="every method")
     check.add_argument("--model")
+    check.add_argument("--json", action="store_true")
     check.set_defaults(run=_check)
 
     world = commands.add_parser("world", help="Shapeland").add_subparsers(required=True, metavar="COMMAND")
@@ -86,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--model")
     bench.set_defaults(run=_bench)
 
+    scoreboard_commands.add_parser(commands, _load)
     book_commands.add_parser(commands)
     taxonomy_commands.add_parser(commands)
     return parser
@@ -219,19 +223,13 @@ def _methods(args) -> int:
 
 
 def _check(args) -> int:
-    from . import world
     from .registry import find, methods
-    chosen = [find(slug) for slug in args.slugs] or list(methods().values())
+    if args.slugs and args.all:
+        raise Refusal("--all runs every method; leave it out, or the names.")
+    chosen = {method.slug: method for method in map(find, args.slugs)} or methods()
     mllm = _load(args.model)
-    for claim, error in mllm.checks.items():
-        print(f"{'load':16} passed: {claim} (error {error:.1e})")
-    sample = world.sample(1, seed=0, kinds=("color",))[0]
-    failed = 0
-    for method in chosen:
-        for identity in method.identity(mllm, mllm.prompt(sample.picture, sample.question)):
-            print(f"{method.slug:16} {identity}")
-            failed += not identity.passed
-    return 1 if failed else 0
+    from .conformance.report import report
+    return report(mllm, list(chosen.values()), args.json)
 
 
 def _world_sample(args) -> int:

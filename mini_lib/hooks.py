@@ -1,11 +1,13 @@
-"""Record, edit, cut: the one way anything touches activations.
+"""Record, edit, cut, attention: the one way anything touches activations.
 
     with record(mllm, "block.3") as seen: ...          # seen["block.3"]: (B, T, d) after decoder block 3
     with edit(mllm, {"embed": lambda x: ...}): ...      # replace what enters block 0
     with cut(mllm, queries, keys): ...                  # these queries cannot attend to these keys
+    with attention(mllm) as weights: ...                # weights[3]: (B, H, T, T) attention of block 3
 
-Points: "embed" is the residual stream before block 0 (picture and words already merged); "block.K" is the stream
-after block K. Attention goes through one function registered with transformers' `AttentionInterface`: layers that
+Points: "vision.K" is what enters block K of the vision tower, (pictures, patches and class token, width); "embed" is the
+residual stream before block 0 (picture and words already merged); "block.K" is the stream after block K. What leaves a vision
+block is no point: some families hand the connector a copy that was taken before any hook, so an edit would do nothing. Attention goes through one function registered with transformers' `AttentionInterface`: layers that
 nobody watches keep the model's own fast kernel, so a hook that is off costs nothing and changes nothing.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from transformers import AttentionInterface
@@ -33,10 +36,11 @@ class _Cut:
 
 
 _CUTS: list[_Cut] = []
+_WATCHED: dict = {}                 # attention module -> function that gets its weights (B, H, Q, K) and returns those to use
 
 
 def points(mllm) -> list[str]:
-    """Names of all points of a model."""
+    """Names of all points of the residual stream."""
     return ["embed", *(f"block.{k}" for k in range(len(mllm.parts.blocks)))]
 
 
@@ -76,22 +80,24 @@ def record(mllm, *names: str):
 
 
 def _attach(mllm, point: str, function):
-    blocks = mllm.parts.blocks
-    if point == "embed":
+    known = [*(f"vision.{k}" for k in range(len(mllm.parts.vision))), *points(mllm)]
+    if point not in known:
+        raise Refusal(f"There is no point {point!r}{nearest(point, known)}")
+    kind, _, number = point.partition(".")
+    if kind != "block":
         def before(module, args, kwargs):
             if args:
                 return (function(args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": function(kwargs["hidden_states"])}
-        return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-    if point not in points(mllm):
-        raise Refusal(f"There is no point {point!r}{nearest(point, points(mllm))}")
+        layer = mllm.parts.blocks[0] if kind == "embed" else mllm.parts.vision[int(number)]
+        return layer.register_forward_pre_hook(before, with_kwargs=True)
 
     def after(module, args, output):
         # Blocks return a tensor in current transformers and a tuple in older ones; `output[0]` of a tensor is a batch row.
         if isinstance(output, tuple):
             return (function(output[0]), *output[1:])
         return function(output)
-    return blocks[int(point.split(".")[1])].register_forward_hook(after)
+    return mllm.parts.blocks[int(number)].register_forward_hook(after)
 
 
 @contextmanager
@@ -116,6 +122,35 @@ def cut(mllm, queries, keys, layers=None):
                       "other layers do not use transformers' attention interface and cannot be cut.")
 
 
+@contextmanager
+def attention(mllm, layers=None, change=None):
+    """Keep attention weights: yields a dict, layer -> (B, H, T, T) float32, that fills as the model runs.
+
+    layers: all by default.  change: a function of the weights of a layer; what it returns is kept and used in their place.
+    Rows are queries and sum to 1.  Where gradients are on, the weights are part of the graph, so
+    that `mllm.backward` can be asked for theirs.  Memory: H * T * T numbers a layer and row; watch few layers of a large model.
+    Raises Refusal, at the end, when a layer never used the registered attention function.
+    """
+    layers, weights = range(len(mllm.parts.blocks)) if layers is None else layers, {}
+    modules = {_attention_of(mllm.parts.blocks[k]): k for k in layers}
+    if any(module in _WATCHED for module in modules):
+        raise Refusal("The attention of these layers is being kept already; end that context first.")
+
+    def keep(k, given):
+        weights[k] = change(given) if change else given
+        return weights[k]
+
+    _WATCHED.update({module: partial(keep, k) for module, k in modules.items()})
+    try:
+        yield weights
+    finally:
+        for module in modules:
+            del _WATCHED[module]
+    if len(weights) != len(modules):
+        raise Refusal(f"Attention was seen in {len(weights)} of {len(modules)} layers: the model did not run, or its other layers "
+                      "do not use transformers' attention interface.")
+
+
 def _attention_of(block):
     for name in ("self_attn", "attention", "attn"):
         if hasattr(block, name):
@@ -134,10 +169,11 @@ def install(model, text_config: str = "text_config") -> None:
 
 
 def _attention_over(base: str):
-    def attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+    def ours(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
         """query (B, H, Q, d), key and value (B, H', K, d) -> (B, Q, H, d) and no weights."""
         plans = [cut for cut in _CUTS if module in cut.modules]
-        if not plans and base != "eager":
+        keep = _WATCHED.get(module)
+        if not plans and keep is None and base != "eager":
             return ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, scaling=scaling,
                                                  dropout=dropout, **kwargs)
         groups = query.shape[1] // key.shape[1]
@@ -151,8 +187,10 @@ def _attention_over(base: str):
         scores = scores.masked_fill(~allowed, float("-inf"))
         # A row of padding may see nothing: its weights are 0, not 0 / 0.
         weights = scores.softmax(-1, dtype=torch.float32).masked_fill(~allowed.any(-1, keepdim=True), 0)
+        if keep is not None:
+            weights = keep(weights)
         return (weights.to(query.dtype) @ value).transpose(1, 2).contiguous(), None
-    return attention
+    return ours
 
 
 def _allowed(mask, scores, plans) -> torch.Tensor:

@@ -61,6 +61,7 @@ class MLLM:
     parts: Parts
     batch_size: int = 64                       # questions or pictures in one forward pass
     passes: int = 0                            # forward passes so far, a picture each; generation is not counted
+    backward_passes: int = 0
     checks: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -157,10 +158,10 @@ class MLLM:
         """The prompt's inputs with the target's tokens, but the last, appended: every scored token is predicted."""
         return _extend(prompt.inputs, target.ids[:-1])
 
-    def logits(self, inputs: dict, last: int = 1) -> torch.Tensor:
-        """Logits of the last `last` positions: (B, last, vocabulary), float32, no gradient."""
+    def logits(self, inputs: dict, last: int = 1, gradient: bool = False) -> torch.Tensor:
+        """Logits of the last `last` positions: (B, last, vocabulary), float32; with `gradient`, part of a graph."""
         self.passes += len(inputs["input_ids"])
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradient):
             # Sliced once more, because some families ignore `logits_to_keep`.
             return self.model(**inputs, logits_to_keep=last, use_cache=False).logits[:, -last:].float()
 
@@ -184,12 +185,24 @@ class MLLM:
                                             **{k: v for k, v in vision.items() if k in inputs}}, target))
         return torch.cat(parts)
 
-    def score_inputs(self, inputs: dict, target: Target) -> torch.Tensor:
-        """The same for inputs that already hold the forced tokens, as `forced` makes them: (N,), in nats."""
-        count = len(target.ids) - target.first
-        logprobs = self.logits(inputs, count).log_softmax(-1)
-        wanted = torch.tensor(target.ids[target.first:], device=logprobs.device)
-        return logprobs.gather(-1, wanted.expand(len(logprobs), -1)[..., None])[..., 0].sum(-1).cpu()
+    def score_inputs(self, inputs: dict, target: Target, gradient: bool = False) -> torch.Tensor:
+        """The same for inputs that already hold the forced tokens, as `forced` makes them: (N,), in nats.
+
+        gradient: whether `backward` will be asked where the score comes from.
+        """
+        with torch.set_grad_enabled(gradient):
+            logprobs = self.logits(inputs, len(target.ids) - target.first, gradient).log_softmax(-1)
+            wanted = torch.tensor(target.ids[target.first:], device=logprobs.device)
+            return logprobs.gather(-1, wanted.expand(len(logprobs), -1)[..., None])[..., 0].sum(-1).cpu()
+
+    def spent(self, before: tuple[int, int]) -> dict:
+        """What was run since (passes, backward passes), in the form that results report it."""
+        return {"forward_passes": self.passes - before[0], "backward_passes": self.backward_passes - before[1]}
+
+    def backward(self, scores: torch.Tensor, wanted: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Gradients of each score (N,) with respect to its own rows of the wanted tensors; no `.grad` is left anywhere."""
+        self.backward_passes += len(scores)
+        return torch.autograd.grad(scores.sum(), wanted)
 
     def _conversation(self, picture, question, shots) -> tuple[list[dict], list[Image.Image], list[str]]:
         """What the chat template takes, the question last; all its pictures in order; notes on them."""

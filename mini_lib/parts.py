@@ -11,17 +11,20 @@ from .refusal import Refusal
 
 @dataclass(frozen=True)
 class Parts:
-    """The language half of a multimodal LLM by standard names.
+    """A multimodal LLM by standard names.
 
     blocks: decoder layers in order.  norm: the final norm.  head: unembedding, W_U.
+    vision: layers of the vision tower in order; empty where it has none of one width.
     """
 
     blocks: nn.ModuleList
     norm: nn.Module
     head: nn.Module
+    vision: nn.ModuleList
 
     def __repr__(self) -> str:
-        return f"Parts({len(self.blocks)} blocks of {type(self.blocks[0]).__name__}, {type(self.norm).__name__})"
+        return (f"Parts({len(self.blocks)} blocks of {type(self.blocks[0]).__name__}, {type(self.norm).__name__}, "
+                f"{len(self.vision)} vision blocks)")
 
 
 def find_parts(model) -> Parts:
@@ -39,4 +42,12 @@ def find_parts(model) -> Parts:
     if missing:
         raise Refusal(f"{type(model).__name__}: could not find its {' and '.join(missing)}; "
                       "decoder-only multimodal models (LLaVA, Qwen-VL, Gemma 3 …) work.")
-    return Parts(*parts.values())
+    return Parts(*parts.values(), _vision(model, decoder))
+
+
+def _vision(model, decoder) -> nn.ModuleList:
+    """The longest list of like layers outside the decoder: all that families have in common is that the tower has one."""
+    inside = set(decoder.modules())
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and module not in inside
+             and len({type(layer) for layer in module}) == 1]
+    return max(lists, key=len, default=nn.ModuleList())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 
 from .refusal import Refusal, nearest
@@ -45,30 +45,37 @@ class Method:
     cost: str
     explain: Callable
     identity: Callable
+    excuses: dict[str, str] = field(default_factory=dict)
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable):
+def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable, excuses: dict[str, str] | None = None):
     """Register the decorated function.
 
     node: slug of the taxonomy node.  paper: author, year, arXiv id.  cost: forward and backward passes, in words.
     identity: `identity(mllm, prompt) -> list[Identity]`, what must hold exactly on any model.
+    excuses: check of `mini_lib.conformance` -> why the method cannot pass it by its nature; one that is not needed fails.
     The method raises Refusal for a prompt of several pictures: its map would have one grid for all of them.
     """
     def register(function):
-        @wraps(function)
-        def explain(mllm, prompt, *args, **kwargs):
-            pictures = getattr(prompt, "pictures", ())           # a toy prompt, as tests make them, may not say
-            if len(pictures) > 1:
-                raise Refusal(f"{slug} explains one picture; this prompt has {len(pictures)}: "
-                              "ask about one, without shots.")
-            return function(mllm, prompt, *args, **kwargs)
-
-        _METHODS[slug] = Method(slug, node, paper, cost, explain, identity)
+        explain = one_picture(slug, function)
+        _METHODS[slug] = Method(slug, node, paper, cost, explain, identity, excuses or {})
         return explain
     return register
+
+
+def one_picture(name: str, function: Callable) -> Callable:
+    """The function as it is, but for a prompt of several pictures, which is refused under this name."""
+    @wraps(function)
+    def explain(mllm, prompt, *args, **kwargs):
+        pictures = getattr(prompt, "pictures", ())               # a toy prompt, as tests make them, may not say
+        if len(pictures) > 1:
+            raise Refusal(f"{name} explains one picture; this prompt has {len(pictures)}: "
+                          "ask about one, without shots.")
+        return function(mllm, prompt, *args, **kwargs)
+    return explain
 
 
 def methods() -> dict[str, Method]:

@@ -14,6 +14,7 @@ class PatchMap:
 
     values: (rows, columns).  unit: what the numbers are.  boxes: (rows * columns, 4) pixels of each patch.
     target: the word or answer explained.  measured: further numbers, such as the passes it took.
+    words: the same for each word of the question, (word, value); empty where the method says nothing of words.
     """
 
     values: np.ndarray
@@ -24,6 +25,7 @@ class PatchMap:
     target: str
     method: str
     measured: dict = field(default_factory=dict)
+    words: tuple[tuple[str, float], ...] = ()
 
     def __repr__(self) -> str:
         row, column = self.peak
@@ -49,7 +51,22 @@ class PatchMap:
         """Plain data for JSON."""
         return {"method": self.method, "question": self.question, "target": self.target, "unit": self.unit,
                 "peak": list(self.peak), "values": _short(self.values),
+                **({"words": [[word, float(f"{value:.4g}")] for word, value in self.words]} if self.words else {}),
                 "boxes": np.round(self.boxes, 2).tolist(), "measured": self.measured}
+
+
+def patch_map(values: np.ndarray, prompt, target, unit: str, method: str, measured: dict) -> PatchMap:
+    """The PatchMap of a prompt from one number per position of its sequence.
+
+    values: (T,) or longer. The words' values are summed over their tokens; what lies elsewhere (the chat form, forced
+    tokens) is summed into measured["elsewhere"], so that nothing is lost.
+    """
+    values, tokens = np.asarray(values, float), prompt.tokens
+    image = values[tokens.image.numpy()]
+    words = tuple((word, float(values[positions].sum())) for word, positions in tokens.words)
+    rest = values.sum() - image.sum() - sum(value for _, value in words)
+    return PatchMap(image.reshape(tokens.grid), unit, prompt.picture, tokens.boxes, prompt.question, target.text, method,
+                    {**measured, "elsewhere": float(f"{rest:.4g}")}, words)
 
 
 @dataclass(frozen=True)

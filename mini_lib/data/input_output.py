@@ -2,9 +2,9 @@
 
     A_i = f(x) - f(x with region i covered)
 
-x: the picture.  i: a square of `size` x `size` patches, moved one patch at a time.  f: log-probability of the model's answer, in nats, summed over
-its tokens.  A patch's value is the mean of A over the regions that contain it: positive where covering it costs the
-answer.
+x: the picture.  i: a square of `size` x `size` patches, moved one patch at a time.  f: log-probability of the model's
+answer, in nats, summed over its tokens.  A patch's value is the mean of A over the regions that contain it: positive where
+covering it costs the answer.
 
 Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2 (there the probability of the class; a grey square).
 Misleads when the cover is smaller than the evidence, when the cover is a new object to the model, when evidence is there
@@ -17,13 +17,11 @@ from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from ..refusal import Refusal, nearest
+from ..covers import filling
 from ..registry import Identity, method
 from ..results import PatchMap
-
-COVERS = ("mean", "blur", "black")
 
 
 def identity(mllm, prompt) -> list[Identity]:
@@ -84,22 +82,6 @@ def covered(picture: Image.Image, box: tuple[int, int, int, int], cover) -> Imag
     out = picture.copy()
     out.paste(filling(picture, cover, (box[2] - box[0]) / 2).crop(box), box[:2])
     return out
-
-
-def filling(picture: Image.Image, cover, radius: float) -> Image.Image:
-    """The picture from which covered regions are taken. radius: of the blur, in pixels. Raises Refusal for a bad cover."""
-    if isinstance(cover, Image.Image):
-        if cover.size != picture.size:
-            raise Refusal(f"The cover is {cover.size[0]} x {cover.size[1]} pixels and the picture {picture.width} x "
-                          f"{picture.height}; give one of the same size.")
-        return cover
-    if cover == "blur":
-        return picture.filter(ImageFilter.GaussianBlur(radius))
-    if cover == "mean":
-        return Image.new("RGB", picture.size, tuple(int(v) for v in np.asarray(picture).reshape(-1, 3).mean(0).round()))
-    if cover == "black":
-        return Image.new("RGB", picture.size)
-    raise Refusal(f"There is no cover {cover!r}{nearest(cover, COVERS)}")
 
 
 def _box(boxes: np.ndarray) -> tuple[int, int, int, int]:

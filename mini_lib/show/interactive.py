@@ -97,6 +97,23 @@ def patch_map(result) -> Scrubber:
                     "the patches that matter most first.", start=min(5, len(frames) - 1))
 
 
+def compare(results, truth: np.ndarray | None = None) -> Scrubber:
+    """A slider through methods: the map that each makes of the same prompt; `truth` (H, W) bool is outlined."""
+    frames = []
+    for result in results:
+        row, column = result.peak
+        hit = "" if truth is None else ", in the outline" if _at_peak(result, truth) else ", outside the outline"
+        frames.append((result.method, static.png(static.side_by_side([result], truth)),
+                       f"Map of {result.method} for the answer {result.target}: its peak lies in row {row + 1}, column {column + 1}{hit}."))
+    return Scrubber(frames, "Method", "Move the slider through the methods: the picture and the answer stay, the map changes.")
+
+
+def _at_peak(result, truth: np.ndarray) -> bool:
+    """Whether the middle of the highest patch lies in the truth."""
+    left, top, right, bottom = result.boxes[result.values.argmax()]
+    return bool(truth[int((top + bottom) / 2), int((left + right) / 2)])
+
+
 def lens_grid(result) -> Scrubber:
     """A slider through the layers: each patch's likeliest word."""
     frames = []

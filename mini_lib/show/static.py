@@ -40,6 +40,18 @@ def patch_map(result, truth: np.ndarray | None = None) -> Figure:
     return fig
 
 
+def side_by_side(results, truth: np.ndarray | None = None) -> Figure:
+    """The picture, and beside it one map for each result of the same prompt; each in full colour at its own largest value."""
+    results = list(results)
+    fig, (left, *axes) = figure(1 + len(results), 2.4)
+    left.imshow(results[0].picture)
+    title(left, f"{results[0].question}\n{results[0].target}")
+    for ax, result in zip(axes, results):
+        draw_map(ax, result, truth, float(np.abs(result.values).max()))
+        title(ax, f"{result.method}\npeak {result.values.max():.2g}")
+    return fig
+
+
 def draw_map(ax, result, truth: np.ndarray | None = None, largest: float | None = None) -> None:
     """Draw a PatchMap on an axis: red where the patch adds to the answer, blue where it takes away.
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mini_lib import world
 from mini_lib.registry import methods
+from mini_lib.results import LensGrid
 from mini_lib.show import Scrubber, interactive, png
 from mini_lib.show.static import draw_map, figure
 
@@ -46,8 +47,10 @@ def test_a_map_drawn_with_its_truth_differs_from_one_without(results):
 def test_text_of_users_and_models_is_drawn_as_it_is_and_not_as_mathematics(results, text):
     for result, _ in results.values():
         odd = replace(result, question=text, target=text, method=text)
-        if hasattr(odd, "words"):
+        if isinstance(result, LensGrid):
             odd = replace(odd, words=np.full_like(odd.words, text, object))
+        else:
+            odd = replace(odd, words=tuple((text, value) for _, value in odd.words))
         assert text in odd.plot().axes[0].get_title()
         png(odd.plot())
     interactive.patch_map(replace(results["occlusion"][0], question=text, target=text))

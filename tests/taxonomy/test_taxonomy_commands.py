@@ -161,6 +161,7 @@ def test_diff_prints_a_section(copy, capsys):
 
 
 def test_release_writes_the_version_once_and_never_over_it(copy, capsys):
+    shutil.copytree(ROOT / "taxonomy/releases", copy / "taxonomy/releases", ignore=shutil.ignore_patterns(f"{TREE.version}.json"))
     assert run("release", "--root", copy) == 0 and run("release", "--root", copy) == 0
     assert capsys.readouterr().out == f"taxonomy/releases/{TREE.version}.json\n" * 2
     change(copy, "nodes.yaml", "definition: ", "definition: >-\n      Reworded.\n    #")

@@ -1,0 +1,1 @@
+"""What single sequence positions carry, visual or mixed."""

@@ -1,0 +1,62 @@
+"""`mini-lib bench`: what it counts, and what it holds it against."""
+
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+
+from mini_lib import bench, world
+from mini_lib.registry import methods
+from mini_lib.streams import gradients, merged
+
+
+@pytest.fixture(scope="module")
+def asked(mllm):
+    sample = world.sample(1, seed=0, kinds=("color",))[0]
+    prompt = mllm.prompt(sample.picture, sample.question)
+    return prompt, mllm.target(prompt)
+
+
+def test_a_cost_is_the_seconds_over_those_of_the_passes_made():
+    cost = bench.Cost("mine", [1.0, 2.0, 9.0], (10, 4), 0.5)
+    assert cost.ratio == 4 and "10 forward, 4 backward passes: 4.00 times" in str(cost) and "2000.0 ms (1000.0 to 9000.0, n = 3)" in str(cost)
+
+
+def test_plain_passes_cost_about_1_and_a_method_that_sleeps_more(mllm, asked):
+    prompt, target = asked
+    stream = merged(mllm, prompt, target).repeat(32, 1, 1)
+
+    def plain():
+        gradients(mllm, prompt, target, stream)
+
+    def slow():
+        plain()
+        time.sleep(0.5)
+
+    one, other = bench.costs(mllm, prompt, target, {"plain": plain, "slow": slow}, 3)
+    assert one.passes == other.passes == (32, 32)
+    assert 0.3 < one.ratio < 1.5 and other.plain == one.plain and other.ratio > one.ratio
+    assert min(other.times) > 0.5 and len(other.times) == 3
+
+
+def test_each_method_has_a_cost_and_captum_stands_beside_it(mllm, asked):
+    small = replace(mllm, batch_size=8)
+    known = {slug: methods()[slug] for slug in ("gradient-input", "token-ablation")}
+    found = list(bench.bench(small, asked[0], known, runs=1))
+    assert [cost.name for cost in found[:2]] == list(known) and found[0].passes == (3, 1)
+    if not find_spec("captum"):
+        pytest.skip("captum is not installed: nothing is timed beside it")
+    ours, theirs = found[2:]
+    assert ours.name == "token-ablation" and theirs.name.startswith("captum") and abs(ours.passes[0] - theirs.passes[0]) <= 2
+    assert ours.plain == pytest.approx(theirs.plain, rel=0.05)
+
+
+def test_captums_gradients_are_counted(mllm, asked):
+    pytest.importorskip("captum", reason="captum is not installed: nothing is timed beside it")
+    prompt, target = asked
+    integrated, = bench.beside_captum(mllm, prompt, target)["integrated-gradients"].values()
+    before = mllm.passes
+    explained = methods()["integrated-gradients"].explain(mllm, prompt, target, steps=bench.STEPS)
+    ours, before = mllm.passes - before, mllm.passes
+    assert integrated() == explained.measured["backward_passes"] == bench.STEPS and abs(mllm.passes - before - ours) <= 2
