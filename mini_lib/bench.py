@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-import numpy as np
 import torch
-from PIL import Image
 
+from .covers import filling
 from .hooks import edit
 from .mllm import repeat_text
 from .streams import gradients, merged, score
@@ -90,8 +89,7 @@ def beside_captum(mllm, prompt, target) -> dict[str, dict[str, Callable]]:
             return mllm.score_inputs(repeat_text(inputs, len(streams)), target, gradient=torch.is_grad_enabled())
 
     def integrated():
-        colour = tuple(int(v) for v in np.asarray(prompt.picture).reshape(-1, 3).mean(0).round())
-        blank = mllm.prompt(Image.new("RGB", prompt.picture.size, colour), prompt.question)
+        blank = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
         IntegratedGradients(answer).attribute(merged(mllm, prompt, target), merged(mllm, blank, target), n_steps=STEPS,
                                               internal_batch_size=mllm.batch_size, return_convergence_delta=True)
         return STEPS

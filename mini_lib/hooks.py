@@ -7,8 +7,10 @@
 
 Points: "vision.K" is what enters block K of the vision tower, (pictures, patches and class token, width); "embed" is the
 residual stream before block 0 (picture and words already merged); "block.K" is the stream after block K. What leaves a vision
-block is no point: some families hand the connector a copy that was taken before any hook, so an edit would do nothing. Attention goes through one function registered with transformers' `AttentionInterface`: layers that
-nobody watches keep the model's own fast kernel, so a hook that is off costs nothing and changes nothing.
+block is no point: some families hand the connector a copy that was taken before any hook, so an edit would do nothing.
+
+Attention goes through one function registered with transformers' `AttentionInterface`: layers that nobody watches keep the
+model's own fast kernel, so a hook that is off costs nothing and changes nothing.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 p: probability of the forced answer.  x: picture and question.  k: shares 1, 5, 10, 20 and 50 %, at least one patch (word).
 A patch goes by being covered, a word by being blanked (`covers.score`).
 
-Source: DeYoung et al. 2020, ERASER, arXiv:1911.03429, there for text; the shares are theirs.
+Source: DeYoung et al. 2020, ERASER, arXiv:1911.03429, there for text; the shares are those of the authors' code.
 Misleads as all covering does, and when evidence is there twice: without one copy nothing is lost, with one nothing is missed.
 """
 

@@ -13,7 +13,7 @@ from PIL import Image
 from mini_lib import world
 from mini_lib.registry import methods
 from mini_lib.results import LensGrid
-from mini_lib.show import Scrubber, interactive, png
+from mini_lib.show import Scrubber, interactive, png, static
 from mini_lib.show.static import draw_map, figure
 
 
@@ -54,6 +54,24 @@ def test_text_of_users_and_models_is_drawn_as_it_is_and_not_as_mathematics(resul
         assert text in odd.plot().axes[0].get_title()
         png(odd.plot())
     interactive.patch_map(replace(results["occlusion"][0], question=text, target=text))
+
+
+def test_methods_side_by_side_have_a_picture_each_and_are_each_in_full_colour(results):
+    result, sample = results["occlusion"]
+    faint = replace(result, values=result.values / 1e4, method="faint")
+    axes = static.side_by_side([result, faint], sample.mask).axes
+    assert [ax.get_title().splitlines()[0] for ax in axes] == [result.question, "occlusion", "faint"]
+    one, other = ([patch.get_facecolor() for patch in ax.patches] for ax in axes[1:])
+    assert np.allclose(one, other)
+
+
+def test_a_slider_through_methods_says_where_each_peak_lies(results):
+    result, sample = results["occlusion"]
+    right, wrong = (replace(result, values=values.astype(float)) for values in (sample.patches, ~sample.mask.reshape(8, 8, 8, 8).any((1, 3))))
+    found = interactive.compare([right, wrong], sample.mask)
+    assert [label for label, _, _ in found.frames] == ["occlusion", "occlusion"]
+    assert [text.rpartition(", ")[2] for _, _, text in found.frames] == ["in the outline.", "outside the outline."]
+    assert all("outline" not in text for _, _, text in interactive.compare([right]).frames)
 
 
 def test_a_weak_map_keeps_its_digits_in_words_and_in_data(results):

@@ -1,1 +1,1 @@
-"""What single sequence positions carry, visual or mixed."""
+"""How whole architectures are explained: by analysis from outside, or by models built to explain themselves."""

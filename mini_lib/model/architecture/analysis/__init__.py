@@ -1,1 +1,1 @@
-"""What single sequence positions carry, visual or mixed."""
+"""Explanations of a given architecture: what of its input an output rests on."""

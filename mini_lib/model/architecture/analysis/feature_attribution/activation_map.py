@@ -7,12 +7,14 @@
 w_t: (d,) the unembedding of token t.  The filter is a mean of each 3 x 3 window by rank: Gaussian weights around the
 median, as wide as the window's spread over its mean, so that lone peaks fall away.
 
-Source: Li et al. 2025, arXiv:2506.23270, section 3; constants as in the authors' code (window of 3, weights by rank).
+Source: Li et al. 2025, arXiv:2506.23270; constants as in the authors' code (window of 3, weights by rank).
 Misleads when image tokens do not say what they show (in small models, and where the answer is only made at the last position),
 and in that the filter moves relevance to neighbours.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -55,7 +57,7 @@ def activation_map(mllm, prompt, token: str | None = None, *, smooth: bool = Tru
     values = np.zeros(len(ids))
     values[image] = total.ravel()
     found = patch_map(values, prompt, target, "logits", "token activation map", mllm.spent(before))
-    return PatchMap(**{**vars(found), "words": ()})                                 # it says nothing of words
+    return replace(found, words=())                                                 # it says nothing of words
 
 
 def activations(mllm, prompt, target, tokens) -> tuple[torch.Tensor, torch.Tensor]:

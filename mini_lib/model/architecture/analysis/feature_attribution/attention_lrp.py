@@ -12,7 +12,7 @@ Written as gradient x input with four changed derivatives:
 h_t: (d,) what enters block 0 at position t.  With the attention weights held fixed as well (`through="values"`), what is left is
 linear in the stream, and the values add up to the logit exactly; with them, relevance also flows into queries and keys.
 
-Sources: Achtibat et al. 2024, arXiv:2402.05602, sections 3.2 and 3.3; weights held fixed: Ali et al. 2022, arXiv:2202.07304.
+Sources: Achtibat et al. 2024, arXiv:2402.05602; weights held fixed: Ali et al. 2022, arXiv:2202.07304.
 Misleads when biases take up relevance (none here), and where softmax saturates: there nothing flows into queries and keys.
 """
 

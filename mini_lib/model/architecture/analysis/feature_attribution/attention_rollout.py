@@ -5,9 +5,10 @@
 W_l: (H, T, T) attention weights of block l, rows are queries.  A row of R says what share of each input position is mixed into
 that position at the end; rows sum to 1.
 
-Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3.
+Source: Abnar and Zuidema 2020, arXiv:2005.00928.
 Misleads when taken for an explanation of an answer: it knows neither values nor MLPs nor the sign of anything, gives every head
-and the stream the same say, and is the same for every word that could be said at that position. First tokens draw attention for reasons of their own.
+and the stream the same say, and is the same for every word that could be said at that position. First tokens draw attention
+for reasons of their own.
 """
 
 from __future__ import annotations

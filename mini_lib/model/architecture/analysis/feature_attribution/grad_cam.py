@@ -12,6 +12,8 @@ weight for all patches forgets where the gradient came from.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from .....hooks import edit
@@ -59,7 +61,7 @@ def grad_cam(mllm, prompt, token: str | None = None, *, at: str = "connector") -
     values = torch.zeros(len(prompt.tokens.text))
     values[prompt.tokens.image] = cam.cpu()
     found = patch_map(values.numpy(), prompt, target, "nats per channel", f"Grad-CAM at the {at}", mllm.spent(before))
-    return PatchMap(**{**vars(found), "words": ()})                                 # it says nothing of words
+    return replace(found, words=())                                                 # it says nothing of words
 
 
 def _tower(mllm, prompt, target) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@
 M_k: a random grid of seen and covered cells, enlarged and shifted, between 0 (covered) and 1; q: the share seen.
 f: log-probability of the answer, in nats, less its mean over the covers.
 
-Source: Petsiuk et al. 2018, arXiv:1806.07421, equations 6 and 7. There f is a probability and the covers are not centred;
+Source: Petsiuk et al. 2018, arXiv:1806.07421. There f is a probability and the covers are not centred;
 centring both changes no expectation but for a constant, and takes most of the noise away.
 Misleads when covers are few, as its noise falls only with the root of their number, and when what matters is smaller than its
 cells.

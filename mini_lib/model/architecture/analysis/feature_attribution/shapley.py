@@ -4,11 +4,8 @@
 
 v(S): log-probability of the answer, in nats, when only the regions in S are seen and the rest shows the cover.  The only
 shares that add up to v(all) - v(none), give nothing to a region that never matters, and the same to two that always
-matter alike.  Up to `EXACT` regions all 2^n sets are asked.  For more, KernelSHAP: the least-squares fit
-
-    min over phi of  sum over sampled S  (v(S) - v(none) - sum of phi_i in S)^2,   with all phi adding up to the gap,
-
-sizes of S drawn by (n - 1) / (|S| (n - |S|)), each S together with its complement.
+matter alike.  Up to `EXACT` regions all 2^n sets are asked; for more, KernelSHAP's fit to some of them (both in
+`mini_lib.games`).
 
 Sources: Shapley 1953; KernelSHAP: Lundberg and Lee 2017, arXiv:1705.07874, theorem 2.
 Misleads when regions split an object (its value is shared among pieces that each say it), and asks for many pictures that no

@@ -6,7 +6,7 @@ h: (T, d) what enters block 0.  Noise falls on image tokens and words alike; r i
 share of it (`noise`).  One gradient of a network that bends often is hardly the slope of anything; the mean is that of
 f smoothed over the noise.
 
-Source: Smilkov et al. 2017, arXiv:1706.03825, section 3; there of pixels, and of the gradient alone.
+Source: Smilkov et al. 2017, arXiv:1706.03825; there of pixels, and of the gradient alone.
 Misleads when the noise is so strong that the model no longer answers, and inherits what misleads in gradient x input.
 """
 
