@@ -1,6 +1,9 @@
 """The command line: what it prints and writes, and one clear sentence with a non-zero exit for every bad input."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +221,14 @@ def test_methods_lists_node_cost_and_paper(capsys):
     assert main(["methods"]) == 0
     out = capsys.readouterr().out
     assert "data/input-output" in out and "arXiv:1311.2901" in out and "forward pass" in out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `mini-lib methods | head`: the pipe is shut before anything is read from it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "mini_lib", "methods"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
