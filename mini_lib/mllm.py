@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .parts import Parts
+from .parts import Parts, device_of
 from .pictures import open_picture
 from .refusal import Refusal, nearest
 from .tokens import TokenMap, map_tokens
@@ -71,7 +71,7 @@ class MLLM:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device
+        return device_of(self.model.get_input_embeddings())
 
     @property
     def tokenizer(self):

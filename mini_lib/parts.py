@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from .refusal import Refusal
@@ -43,6 +44,21 @@ def find_parts(model) -> Parts:
         raise Refusal(f"{type(model).__name__}: could not find its {' and '.join(missing)}; "
                       "decoder-only multimodal models (LLaVA, Qwen-VL, Gemma 3 …) work.")
     return Parts(*parts.values(), _vision(model, decoder))
+
+
+def weight_of(module) -> torch.Tensor:
+    """A module's weight, also one that accelerate has offloaded and brings in only while the module runs."""
+    if not module.weight.is_meta:
+        return module.weight
+    from accelerate.utils import align_module_device
+    with align_module_device(module):
+        return module.weight.detach().clone()
+
+
+def device_of(module) -> torch.device:
+    """Where a module runs, which is not where its weight rests when accelerate has offloaded it."""
+    runs_on = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return module.weight.device if runs_on is None else torch.device(runs_on)
 
 
 def _vision(model, decoder) -> nn.ModuleList:
