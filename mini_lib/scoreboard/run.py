@@ -16,10 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-import transformers
 from tqdm import tqdm
 
 from .. import __version__
+from ..book import versions
 from ..evaluate import redrawn
 from ..refusal import Refusal
 from .cases import draw, right
@@ -88,7 +88,7 @@ def run(mllm, rows: Sequence[Row], options: Options, out: str | Path, process: t
 def machine(mllm) -> str:
     """What the seconds were taken on."""
     where = torch.cuda.get_device_name(mllm.device) if mllm.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
-    return f"{where}, torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
+    return ", ".join([where, *(f"{name} {version}" for name, version in versions().items() if name in ("torch", "transformers"))])
 
 
 def header(mllm, rows: Sequence[Row], options: Options) -> dict:

@@ -212,6 +212,8 @@ A step is one batch: of single pictures, each with {recipe['questions']} questio
 
 {_lessons(lessons)}
 
+Over the last {recipe['falling']:,} steps the learning rate falls in a straight line, to {recipe['last_learning_rate']:.1e}.
+
 Each lesson adds one skill in its smallest form and rehearses those before; what was not rehearsed was forgotten, and what was asked among too much else stayed at chance.
 The curves below show both.
 The dense labels stay in the loss with weight {recipe['weights']['dense']}: its patches are taught to hold what they show, unlike those of a model trained on text alone.

@@ -123,6 +123,11 @@ def test_hardly_a_token_can_be_read_and_the_chapter_says_so(readings):
     assert readings["objects, made-up words"][1] > 0.5, readings
 
 
+def test_the_objects_own_tokens_do_not_name_them_and_the_chapter_says_so(readings):
+    """A finding about `tiny`, not a wish: what they say fits another picture about as often as their own."""
+    assert readings["objects"][1] < readings["objects, other picture"][2], readings
+
+
 def test_ablating_the_objects_tokens_costs_more_than_as_many_random_ones(mllm):
     samples, rng = world.sample(60, 51, kinds=("color",), objects=(2, 4)), np.random.default_rng(0)
     own, other = [], []

@@ -71,7 +71,8 @@ def test_an_answer_of_many_words_can_be_explained(mllm, samples, slug):
 
 
 @pytest.mark.parametrize("slug, least", [("attention-lrp", 0.7), ("rise", 0.7), ("gradient-input", 0.3), ("smoothgrad", 0.3),
-                                         ("integrated-gradients", 0.3), ("generic-relevance", 0.3), ("shapley", 0.3)])
+                                         ("integrated-gradients", 0.3), ("generic-relevance", 0.3), ("shapley", 0.3),
+                                         ("attention-rollout", 0.3)])
 def test_it_points_at_the_asked_object_more_often_than_chance_and_than_on_re_drawn_weights(mllm, maps, samples, slug, least):
     found = pointing(maps(slug), samples.patches)
     assert interval(found)[1] > chance(samples.patches).mean() and found.mean() >= least
