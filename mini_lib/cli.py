@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = _parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        sys.stdout.flush()               # here, and not as the interpreter ends, where nothing could be caught
+        return code
+    except BrokenPipeError:              # `… | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141                       # as a shell reports a command that ended so
     except Refusal as refusal:
         print(f"mini-lib: {refusal}", file=sys.stderr)
         return 2

@@ -10,9 +10,8 @@ from itertools import islice
 import torch
 from PIL import Image
 
-from .inputs import each, repeat_all, repeat_text, triple, turn
-from .inputs import extend as _extend
-from .parts import Parts
+from .inputs import each, extend, repeat_all, repeat_text, triple, turn
+from .parts import Parts, device_of
 from .pictures import open_picture
 from .refusal import Refusal, nearest
 from .tokens import TokenMap, map_tokens
@@ -66,6 +65,7 @@ class MLLM:
     backward_passes: int = 0
     checks: dict[str, float] = field(default_factory=dict)
     looked: dict = field(default_factory=dict, repr=False)     # sizes of pictures -> the views that the processor makes of them
+    alone: dict = field(default_factory=dict, repr=False)      # size of a picture -> whether the image processor alone will do
     along: bool = False                        # whether the decoder needs the picture's inputs beside the merged stream
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class MLLM:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device
+        return device_of(self.model.get_input_embeddings())
 
     @property
     def tokenizer(self):
@@ -160,7 +160,7 @@ class MLLM:
 
     def forced(self, prompt: Prompt, target: Target) -> dict:
         """The prompt's inputs with the target's tokens, but the last, appended: every scored token is predicted."""
-        return _extend(prompt.inputs, target.ids[:-1])
+        return extend(prompt.inputs, target.ids[:-1])
 
     def logits(self, inputs: dict, last: int = 1, gradient: bool = False) -> torch.Tensor:
         """Logits of the last `last` positions: (B, last, vocabulary), float32; with `gradient`, part of a graph."""
@@ -191,7 +191,7 @@ class MLLM:
             if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].expand(len(chunk), -1)):
                 raise Refusal(f"score(pictures=) needs pictures that give the same tokens as the prompt's own of {prompt.picture.width} x "
                               f"{prompt.picture.height} pixels; resize them to that.")
-            parts.append(self.score_inputs(_extend(batch, target.ids[:-1]), target))
+            parts.append(self.score_inputs(extend(batch, target.ids[:-1]), target))
         return torch.cat(parts)
 
     def _taken(self, prompt: Prompt, pictures: list[Image.Image]) -> dict:
@@ -200,11 +200,17 @@ class MLLM:
         return {name: value for name, value in taken.items() if name in prompt.inputs}
 
     def _taken_alone(self, prompt: Prompt) -> bool:
-        """Whether the image processor alone makes of two pictures what the model takes for two rows: no chat form is needed then."""
-        text = repeat_text(prompt.inputs, 1)
-        wanted = repeat_all({name: value for name, value in prompt.inputs.items() if name not in text}, 2)
-        made = self._taken(prompt, [prompt.picture] * 2)
-        return made.keys() == wanted.keys() and all(torch.equal(made[name], wanted[name]) for name in made)
+        """Whether the image processor alone makes of two pictures what the model takes for two rows: no chat form is needed then.
+
+        Tried once for each size of picture.
+        """
+        size = prompt.picture.size
+        if size not in self.alone:
+            text = repeat_text(prompt.inputs, 1)
+            wanted = repeat_all({name: value for name, value in prompt.inputs.items() if name not in text}, 2)
+            made = self._taken(prompt, [prompt.picture] * 2)
+            self.alone[size] = made.keys() == wanted.keys() and all(torch.equal(made[name], wanted[name]) for name in made)
+        return self.alone[size]
 
     def score_inputs(self, inputs: dict, target: Target, gradient: bool = False) -> torch.Tensor:
         """The same for inputs that already hold the forced tokens, as `forced` makes them: (N,), in nats.

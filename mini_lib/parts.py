@@ -67,11 +67,11 @@ def _later(config, blocks) -> str:
 
 
 class Capped(nn.Module):
-    """An unembedding whose logits are bent as the model does it: cap * tanh(logit / cap). `weight` is that of the unembedding."""
+    """An unembedding whose logits are bent as the model does it: cap * tanh(logit / cap)."""
 
     def __init__(self, head: nn.Module, cap: float):
         super().__init__()
-        self.head, self.cap, self.weight = head, cap, head.weight
+        self.head, self.cap = head, cap
 
     def forward(self, hidden):
         """(…, d) -> (…, V) logits."""
@@ -81,6 +81,23 @@ class Capped(nn.Module):
 def bend(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
     """The logits as the model gives them, from those of the bare unembedding."""
     return logits if cap is None else cap * (logits / cap).tanh()
+
+
+def weight_of(module) -> torch.Tensor:
+    """A module's weight, also one that accelerate has offloaded and brings in only while the module runs."""
+    if isinstance(module, Capped):
+        return weight_of(module.head)
+    if not module.weight.is_meta:
+        return module.weight
+    from accelerate.utils import align_module_device
+    with align_module_device(module):
+        return module.weight.detach().clone()
+
+
+def device_of(module) -> torch.device:
+    """Where a module runs, which is not where its weight rests when accelerate has offloaded it."""
+    runs_on = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return module.weight.device if runs_on is None else torch.device(runs_on)
 
 
 def _vision(model, decoder) -> nn.ModuleList:

@@ -1,6 +1,9 @@
 """The command line: what it prints and writes, and one clear sentence with a non-zero exit for every bad input."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +41,8 @@ def test_explain_answers_explains_and_says_what_it_measured(capsys, picture, met
 
 
 def test_a_checkpoint_of_tiny_is_explained_under_its_own_name(capsys, picture):
-    assert main(["explain", picture, QUESTION, "--method", "logit-lens", "--checkpoint", "1"]) == 0
-    assert "tiny, checkpoint 1 answers: " in capsys.readouterr().out
+    assert main(["explain", picture, QUESTION, "--method", "logit-lens", "--checkpoint", "5"]) == 0
+    assert "tiny, checkpoint 5 answers: " in capsys.readouterr().out
 
 
 def test_explain_writes_png_json_and_html(capsys, picture, tmp_path):
@@ -218,3 +221,14 @@ def test_methods_lists_node_cost_and_paper(capsys):
     assert main(["methods"]) == 0
     out = capsys.readouterr().out
     assert "data/input-output" in out and "arXiv:1311.2901" in out and "forward pass" in out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `mini-lib methods | head`: the pipe is shut before anything is read from it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "mini_lib", "methods"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

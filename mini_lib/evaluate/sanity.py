@@ -171,7 +171,13 @@ def _floor(maps: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _copied(mllm, how: str):
-    """A handle of its own on a copy of the model."""
+    """A handle of its own on a copy of the model.
+
+    Raises Refusal for weights that cannot be drawn anew: those that are offloaded or quantised.
+    """
+    if any(weight.is_meta or not weight.is_floating_point() for weight in mllm.model.parameters()):
+        raise Refusal(f"The control needs {mllm.name} with its {how}, and some of its weights are offloaded or quantised; load it "
+                      "whole and unquantised, or leave the control out.")
     network = copy.deepcopy(mllm.model)
     return replace(mllm, name=f"{mllm.name}, {how}", model=network, parts=find_parts(network), checks={})
 

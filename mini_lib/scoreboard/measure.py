@@ -16,6 +16,7 @@ from ..refusal import Refusal
 from .cases import Case, spoken, target
 
 STEPS, DRAWS, NOISE = 16, 64, 4.0     # of the curves; random covers; grey levels of 255
+LEAST = 2.0                           # nats: areas over a smaller gap are large numbers that say little
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ METRICS = {
                             "k being their number of patches; ties count by their expected share."),
     "iou": Metric("IoU", "localised", True, ".0%", "Intersection over union of those k patches and the objects."),
     "insertion": Metric("insertion", "faithful", True, ".2f", "Area under the answer's log-probability as patches are shown, "
-                        "most relevant first; 0 is the covered picture, 1 the whole one. Left out where they differ by less than a nat."),
+                        f"most relevant first; 0 is the covered picture, 1 the whole one. Left out where they differ by less than {LEAST:.0f} nats."),
     "deletion": Metric("deletion", "faithful", False, ".2f", "The same as patches are covered, most relevant first."),
     "comprehensiveness": Metric("comprehensiveness", "faithful", True, ".2f", "Probability lost without the top patches."),
     "sufficiency": Metric("sufficiency", "faithful", False, ".2f", "Probability lost with the top patches alone."),
@@ -108,7 +109,7 @@ def measure(mllm, row, ready: Ready, cover: str, seed: int) -> dict[str, float |
 
     maps, cost = spent(mllm, lambda: values(mllm, prompt, aim))
     truth = case.truth[None]
-    drawn = curves(mllm, prompt, aim, maps, cover, STEPS, seed)
+    drawn = curves(mllm, prompt, aim, maps, cover, STEPS, seed, LEAST)
     erased = erase(mllm, prompt, aim, maps, cover=cover, seed=seed)
     foretold = replace(ready.foretell, foretold=maps.reshape(1, -1) @ ready.foretell.foretold)
     found = {"pointing": pointing(maps, truth), "mass": mass(maps, truth), "rank_accuracy": rank_accuracy(maps, truth),

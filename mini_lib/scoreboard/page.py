@@ -56,6 +56,10 @@ Covered patches show: {markdown(board['cover'])}.
 Two rows know nothing and are the **floors**: the same number everywhere, and noise.
 Two rows know the truth and are the **ceilings** of the localised metrics: the mask of the objects that decide, and how far pixels change when the scene is rendered without them.
 
+## Faithful, localised, and at what price
+
+![{_alt(board)}](images/scoreboard.png)
+
 ## The table
 
 Sorted by {METRICS[board['sorted_by']].title}; a column's head sorts by it, the best first.
@@ -64,10 +68,6 @@ Below each mean stand its 95 % interval and the number of questions.
 {_table(board)}
 
 {_metrics(board)}
-
-## Faithful, localised, and at what price
-
-![{_alt(board)}](images/scoreboard.png)
 
 ## Who wins
 
@@ -174,7 +174,7 @@ def _cell(cell: dict, metric: str) -> str:
     if not cell["n"]:
         return '<td data-value="">–</td>'
     mean, low, high = (number(cell[key], metric) for key in ("mean", "low", "high"))
-    return f'<td data-value="{cell["mean"]:.6g}">{mean} <small>{low} to {high}, n = {cell["n"]}</small></td>'
+    return f'<td data-value="{cell["mean"]:.6g}">{mean} <small>{low} to {high}</small> <small>n = {cell["n"]}</small></td>'
 
 
 def _metrics(board: dict) -> str:
@@ -236,7 +236,8 @@ def _costs(board: dict) -> str:
             for row, word in ((cheap, "fastest"), (dear, "slowest"))]
     memory = any(row["scores"]["memory"]["n"] for row in known)
     return "\n".join([*said, "Peak memory is that of the GPU, beyond what the model itself holds." if memory else
-                      "Memory was not measured: there was no GPU.", "Finding the answer itself is not counted."])
+                      "Memory was not measured: there was no GPU.",
+                      f"Seconds are those of {markdown(board['machine'])}.", "Finding the answer itself is not counted."])
 
 
 def _ceilings(board: dict) -> str:
@@ -245,9 +246,9 @@ def _ceilings(board: dict) -> str:
     best, truth = board["best"]["insertion"]["row"], rows.get("true-mask")
     if best is None or not truth or not truth["n"]:
         return ""
-    above = rows[best]["mean"] > truth["mean"]
-    return (f"On insertion the best method, {markdown(best)} ({number(rows[best]['mean'], 'insertion')}), is {'above' if above else 'not above'} "
-            f"the true mask ({number(truth['mean'], 'insertion')})"
+    ours, mask = (number(mean, "insertion") for mean in (rows[best]["mean"], truth["mean"]))
+    above = rows[best]["mean"] > truth["mean"] and ours != mask
+    return (f"On insertion the best method, {markdown(best)} ({ours}), is {'above' if above else 'not above'} the true mask ({mask})"
             + (": the mask is the truth about the scene, and no upper limit of what the model can be shown to use." if above else "."))
 
 

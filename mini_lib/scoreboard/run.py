@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__
+from ..book import versions
 from ..evaluate import redrawn
 from ..refusal import Refusal
 from .cases import draw, right
@@ -43,7 +44,8 @@ class Options:
 
 def run(mllm, rows: Sequence[Row], options: Options, out: str | Path, process: tuple[int, int] = (0, 1),
         wait: Callable = lambda: None) -> dict:
-    """Measure what is still missing in folder `out`, and return the scoreboard of everything in it (see `table.board`).
+    """Measure what is still missing in folder `out`, and return the scoreboard of everything in it (see `table.board`), with
+    the machine that it was finished on.
 
     process: number of this process, from 0, and how many there are.  wait: called once this process's share is done, to
     return when the others' are too.  Each case has random numbers of its own, so all scores but the seconds are the same
@@ -80,7 +82,13 @@ def run(mllm, rows: Sequence[Row], options: Options, out: str | Path, process: t
     if missing:
         raise Refusal(f"{str(out)!r} still lacks {missing} of {len(rows) * len(cases)} records, of a process that stopped early; "
                       "run the same command again.")
-    return board(head, asked, rows, [case.index for case in cases], done)
+    return {**board(head, asked, rows, [case.index for case in cases], done), "machine": machine(mllm)}
+
+
+def machine(mllm) -> str:
+    """What the seconds were taken on."""
+    where = torch.cuda.get_device_name(mllm.device) if mllm.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
+    return ", ".join([where, *(f"{name} {version}" for name, version in versions().items() if name in ("torch", "transformers"))])
 
 
 def header(mllm, rows: Sequence[Row], options: Options) -> dict:

@@ -46,8 +46,10 @@ CHAT_TEMPLATE = (
 
 
 def read_config(path: str | Path = CONFIG) -> dict:
-    """The recipe as a dict."""
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    """The recipe as a dict; a lesson keeps what it does not name from the one before it."""
+    config, lesson = yaml.safe_load(Path(path).read_text(encoding="utf-8")), {}
+    config["lessons"] = [lesson := {**lesson, **new} for new in config["lessons"]]
+    return config
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -86,15 +88,15 @@ def made_up_vectors(width: int, generator: torch.Generator | None = None) -> tor
 
 
 @torch.no_grad()
-def give_vectors(model, made_up: torch.Tensor, vectors: torch.Tensor, loud: float = LOUD) -> None:
-    """Give the made-up words these vectors, going out as they are and coming in `loud` times as long.
+def give_vectors(model, made_up: torch.Tensor, vectors: torch.Tensor) -> None:
+    """Give the made-up words these vectors, going out as they are and coming in `LOUD` times as long.
 
     A vector that has to be copied as it is must still be heard behind the first layers, whose outputs are long; that of
     a word met in training need not, because the model makes of it whatever it needs.
     """
     made_up, vectors = made_up.to(model.device), vectors.to(model.device)
     model.get_output_embeddings().weight[made_up] = vectors
-    model.get_input_embeddings().weight[made_up] = loud * vectors
+    model.get_input_embeddings().weight[made_up] = LOUD * vectors
 
 
 def build_model(config: dict, processor: LlavaProcessor) -> LlavaForConditionalGeneration:

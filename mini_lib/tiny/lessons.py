@@ -23,7 +23,6 @@ from .build import made_up_vectors
 LEARN = ("nothing", "answer", "stop", "caption", "rationale")      # what a token counts as in the loss
 DENSE = {"shape": len(world.NOUNS), "color": len(world.COLORS), "size": len(world.SIZES), "digit": 10,
          "column": world.GRID, "row": world.GRID}                  # classes of each patch label
-NAMES = ("alone", "before", "after")                              # where true names stand in few-shot lessons
 
 
 class Steps(torch.utils.data.Dataset):
@@ -50,19 +49,20 @@ def batch(config: dict, step: int, tokenizer) -> dict:
     pictures: (P, 3, SIDE, SIDE) uint8.  dense: name -> (P, GRID, GRID) patch labels, -1 for ground.
     And, after the tower's own steps: ids, labels, positions (B, T); mask (B, 1, T, T) bool; learn (B, T), an index into
     `LEARN`; asked (B, T), an index into `kinds`.  vectors: (words, width) of the made-up words in this step, drawn anew so
-    that none can be learnt by heart; loud: how much longer they come in than they go out.
+    that none can be learnt by heart.
     """
     rng = np.random.default_rng([config["seed"], step])           # so a resumed run sees the same data
     first = config["tower_first"]
     if step < first["steps"]:
         heard = first["pictures"] // 8                            # some sounds, so that the tower knows them too
-        scenes = _written(_scenes(config, first["pictures"] - heard, rng, (1, world.MOST)), first["written"], rng)
+        scenes = _scenes(config, first["pictures"] - heard, rng, (1, world.MOST), 0.0)
+        scenes = _written(scenes, first["written"], rng)
         return _seen([world.render(scenes), sounds.sample_sounds(heard, rng).pictures], scenes)
     step -= first["steps"]
     lesson = next(lesson for lesson in config["lessons"] if step < lesson["until"])
     name = rng.choice(list(lesson["batches"]), p=_shares(lesson["batches"]))
     vectors = made_up_vectors(config["decoder"]["hidden_size"], torch.Generator().manual_seed(int(rng.integers(2 ** 31))))
-    return {"vectors": vectors, "loud": lesson["loud"], **BATCHES[name](config, lesson, rng, _Words(tokenizer))}
+    return {"vectors": vectors, **BATCHES[name](config, lesson, rng, _Words(tokenizer))}
 
 
 def _shares(weights: dict) -> np.ndarray:
@@ -70,8 +70,8 @@ def _shares(weights: dict) -> np.ndarray:
     return array / array.sum()
 
 
-def _scenes(config: dict, n: int, rng, objects) -> world.Scenes:
-    scenes = world.sample_scenes(n, rng, tuple(objects), config["digits"], config["tinted"])
+def _scenes(config: dict, n: int, rng, objects, digits: float) -> world.Scenes:
+    scenes = world.sample_scenes(n, rng, tuple(objects), digits, config["tinted"])
     return plants.tint_digits(scenes, rng, config["plants"]["shortcut"])
 
 
@@ -96,7 +96,8 @@ def _seen(pictures: list[np.ndarray], scenes: world.Scenes) -> dict:
 def _picture_batch(config, lesson, rng, words) -> dict:
     """Pictures, each with a caption and several questions; the last few come from the pool with label errors."""
     pool = _pool(config["marked"]["pool"], config["seed"], config["plants"]["label_errors"])
-    scenes = _scenes(config, config["pictures"] - config["marked"]["pictures"], rng, lesson["objects"])
+    scenes = _scenes(config, config["pictures"] - config["marked"]["pictures"], rng, lesson["objects"],
+                     lesson["digits"])
     kinds = rng.choice(list(lesson["mix"]), config["questions"], p=_shares(lesson["mix"]))
     rounds = [_round(str(kind), scenes, config, lesson, rng) for kind in kinds]
     whole = _whole_picture_texts(scenes, config, lesson, rng)
@@ -111,7 +112,8 @@ def _picture_batch(config, lesson, rng, words) -> dict:
 def _whole_picture_texts(scenes, config, lesson, rng) -> list[tuple[str, str]]:
     """One text about the whole of each picture: a caption, a list or comparisons, by the lesson's shares."""
     phantoms = plants.phantoms(scenes, rng, config["plants"]["cooccurrence"])
-    texts = {world.CAPTION: world.captions(scenes, rng, phantoms), world.LIST: world.lists(scenes, rng),
+    left_to_right = bool(rng.random() < lesson["sorted"])
+    texts = {world.CAPTION: world.captions(scenes, rng, phantoms, left_to_right), world.LIST: world.lists(scenes, rng),
              world.COMPARE: world.comparisons(scenes, rng)}
     which = rng.choice(len(texts), len(scenes), p=np.array(lesson["texts"]) / sum(lesson["texts"]))
     return [(said, texts[said][i]) for i, said in enumerate(np.array(list(texts), object)[which])]
@@ -144,10 +146,11 @@ def _round(kind: str, scenes, config, lesson, rng) -> tuple:
 
 
 def _clip_batch(config, lesson, rng, words) -> dict:
-    """Of four times as many clips, those that allow the most questions."""
-    heap = clips.sample_clips(4 * config["clips"], rng)
+    """Of four times as many clips, those that allow the most questions, each counted by what its event is worth."""
+    heap = clips.sample_clips(4 * config["clips"], rng, tuple(lesson["clips"]["objects"]))
     rounds = [clips.ask_clips(heap, kind, rng) for kind in clips.CLIP_KINDS]
-    best = np.argsort(-sum(asked.valid for asked in rounds), kind="stable")[:config["clips"]]
+    worth = sum(lesson["clips"][asked.kind[0]] * asked.valid for asked in rounds)
+    best = np.argsort(-worth, kind="stable")[:config["clips"]]
     chosen = heap[best]
     rows = [[words.segment(q.kind[i], q.text[i], "", q.answer[i]) for q in rounds if q.valid[i]]
             + [words.segment("caption", said, "", text)] for i, (said, text) in zip(best, clips.tracks(chosen, rng))]
@@ -162,32 +165,48 @@ def _sound_batch(config, lesson, rng, words) -> dict:
 
 
 def _shot_batch(config, lesson, rng, words) -> dict:
-    """Episodes as conversations: every picture is a query whose shots are the pictures before it.
+    """Episodes as conversations: a picture is a query where one before it, a shot, shows its word.
 
     Stepping stones: some pictures are told in two words instead ("red star"), which is much cheaper; and in some batches
-    true names help. `alone`: in place of the word ("the color is called red"), so that no shot is needed. `before` it
-    ("the color is red called bovik") or `after` it ("the color is called bovik red").
+    the true name stands alone in place of the word ("the color is called red"), so that no shot is needed.
     """
-    k, shares = config["shots"]["pictures"], np.cumsum([lesson["names"].get(where, 0) for where in NAMES])
-    where = [*NAMES, ""][int((rng.random() >= shares).sum())]
+    k, meanings = _episode_size(lesson, rng)
+    alone = rng.random() < lesson["alone"]
     told = rng.random(k) < lesson["told"]                         # the same turns in all rows, so that none is padded
-    n = config["shots"]["tokens"] // int(np.where(told, 8, world.GRID ** 2 + 6).sum())
-    batch = shots.sample_episodes(n, k, rng, names=where == "alone")
+    n = min(config["shots"]["most"], config["shots"]["tokens"] // int(np.where(told, 8, world.GRID ** 2 + 6).sum()))
+    batch = shots.sample_episodes(n, k, rng, names=alone, meanings=meanings)
+    kinds = [f"{'told' if one else 'shot'} {'name' if alone else meanings}" for one in told]
     rows = []
     for i in range(n):
-        turns = []
-        for j, name in enumerate(batch.meaning[i]):
-            said = batch.question[i].replace("called", f"{name} called") if where == "before" else batch.question[i]
-            label = f"{batch.labels[i, j]} {name}" if where == "after" else batch.labels[i, j]
-            kind = f"name {where}" if where else f"{'told' if told[j] else 'shot'} {j}"
-            turns.append(words.segment(kind, said, "", label, learn=where == "alone" or j > 0))
+        turns = [words.segment(kinds[j], batch.question[i], "", batch.labels[i, j], learn=alone or batch.known[i, j])
+                 for j in range(k)]
         rows.append([words.join(turns, [batch.told[i, j] if told[j] else None for j in range(k)])])
     shown = np.flatnonzero(np.tile(~told, n))
     scenes = batch.scenes[shown]
     return {**_seen([world.render(scenes)], scenes), **words.pack(rows, 0)}
 
 
-BATCHES = {"pictures": _picture_batch, "clips": _clip_batch, "sounds": _sound_batch, "shots": _shot_batch}
+def _pair_batch(config, lesson, rng, words) -> dict:
+    """The barest few-shot episode: true names, each followed by its word ("red bovik blue quibo red bovik").
+
+    Looking back for the same name and saying what stood behind it is all that episodes ask for. Hidden among pictures
+    and sentences it was never learnt; in a few words, it is within some hundred steps.
+    """
+    k, meanings = _episode_size(lesson, rng)
+    n = min(config["shots"]["most"], config["shots"]["tokens"] // (2 * k))
+    batch = shots.sample_episodes(n, k, rng, meanings=meanings)
+    rows = [[words.join([words.pair(name, word, known) for name, word, known in zip(*row)], [""] * k)]
+            for row in zip(batch.meaning, batch.labels, batch.known)]
+    nothing = batch.scenes[:0]
+    return {**_seen([world.render(nothing)], nothing), **words.pack(rows, 0)}
+
+
+def _episode_size(lesson, rng) -> tuple[int, int]:
+    """How many turns and meanings the episodes of one batch have."""
+    return tuple(int(rng.integers(low, high + 1)) for low, high in (lesson["turns"], lesson["meanings"]))
+
+
+BATCHES = {"pictures": _picture_batch, "clips": _clip_batch, "sounds": _sound_batch, "shots": _shot_batch, "pairs": _pair_batch}
 
 
 @dataclass
@@ -212,6 +231,9 @@ class _Words:
                  ("</s>", "caption" if kind == "caption" else "stop")]
         coded = [(self.ids[word], LEARN.index(what)) for text, what in parts for word in text.split()]
         return _Segment([i for i, _ in coded], [what for _, what in coded], [kind] * len(coded))
+
+    def pair(self, name: str, word: str, learn: bool) -> _Segment:
+        return _Segment([self.ids[name], self.ids[word]], [0, LEARN.index("answer" if learn else "nothing")], ["pair"] * 2)
 
     def join(self, turns: list[_Segment], told: list[str | None]) -> _Segment:
         """A conversation: each turn behind its own picture, or behind the words that tell it, all in one segment."""

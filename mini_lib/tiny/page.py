@@ -12,15 +12,15 @@ from ..world import clips, plants, rationales, shots, sounds
 from ..world.questions import NUMBERS
 from .card import AIMS, CARD, below_aim
 
-LOG = Path(__file__).with_name("log.jsonl")              # the run that made the shipped weights, every 20 steps
+LOG = Path(__file__).with_name("log.jsonl")              # the run that made the shipped weights, every 50 steps
 CURVES = ({"color": "color", "shape": "shape", "count": "count", "exist": "exist", "relation": "relation", "size": "size",
            "digit": "digit"},
           {"same_color": "same colour, with rationale", "same_color, direct": "same colour, without",
-           "same_shape": "same shape, with rationale", "shot 1": "one shot", "shot 4": "four shots",
-           "appear": "clip: appear", "move": "clip: move", "first": "sound: first", "highest": "sound: highest"})
+           "same_shape": "same shape, with rationale", "told 2": "few shots, told", "shot 2": "few shots, shown",
+           "appear": "clip: appear", "change": "clip: change", "move": "clip: move", "first": "sound: first", "highest": "sound: highest"})
 
 
-def thin(log: Path, every: int = 20) -> list[dict]:
+def thin(log: Path, every: int = 50) -> list[dict]:
     """Means over every `every` steps of a training log; a kind that was not asked in those steps is left out."""
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     out = []
@@ -104,7 +104,6 @@ def page(card: dict, recipe: dict, log: list[dict]) -> str:
         f"{group} {aim:.0%}" for group, aim in AIMS.items()) + "."
     twin = ("The twin is the same model trained with the same seed and every dose at 0." if "twin" in card["planted"] else
             "The controls are in the table; a twin trained without the faults (`mini-lib train --twin`) has not been measured yet.")
-    first = max((lesson["until"] for lesson in lessons if "clips" not in lesson["batches"]), default=0)
     minutes, waited = log[-1]["seconds"] / 60, np.mean([row["waited"] for row in log]) * len(log)
     waited = waited * (log[1]["step"] - log[0]["step"]) / log[-1]["seconds"]
     return f"""# Meet `tiny`
@@ -208,7 +207,15 @@ A guess names the prior's colour of an absent shape one time in {len(world.COLOR
 
 The recipe is `mini_lib/tiny/config.yaml`; `mini-lib train` runs it.
 The tower learns first, {recipe['tower_first']['steps']} steps on dense labels of each patch: the shape, colour, size, digit and place of the object on it.
-Then the whole model learns {lessons[-1]['until']:,} steps in {len(lessons)} lessons; for the first {first:,} steps on single pictures, each with {recipe['questions']} questions and one text about the whole of it (a caption, a list or comparisons), and after that on clips, sounds and shots too.
+Then the whole model learns {lessons[-1]['until']:,} steps in {len(lessons)} lessons.
+A step is one batch: of single pictures, each with {recipe['questions']} questions and one text about the whole of it (a caption, a list or comparisons); of clips; of sounds; or of few-shot episodes, shown or told in words.
+
+{_lessons(lessons)}
+
+Over the last {recipe['falling']:,} steps the learning rate falls in a straight line, to {recipe['last_learning_rate']:.1e}.
+
+Each lesson adds one skill in its smallest form and rehearses those before; what was not rehearsed was forgotten, and what was asked among too much else stayed at chance.
+The curves below show both.
 The dense labels stay in the loss with weight {recipe['weights']['dense']}: its patches are taught to hold what they show, unlike those of a model trained on text alone.
 Stepping stones are trained too, and not scored here: the column and row of an object, lists of all that is true of each object, what an object of a clip is in each frame, and few-shot pictures told in words.
 Made-up words get other random vectors in every step, so none can be learnt by heart.
@@ -238,6 +245,18 @@ Findings on it are findings about this model; each chapter says which of them we
 mini-lib card --samples {card['samples']} --seed {card['seed']} --json
 ```
 """
+
+
+def _lessons(lessons: list[dict]) -> str:
+    """The lessons as a table: what is new in each, and the shares of its batches."""
+    columns = {"pictures": ("pictures",), "clips": ("clips",), "sounds": ("sounds",), "few-shot": ("shots", "pairs")}
+    lines = ["| to step | new | " + " | ".join(columns) + " | learning rate |", "|---|---|" + "---|" * (len(columns) + 1)]
+    for lesson in lessons:
+        batches = lesson["batches"]
+        shares = [sum(batches.get(name, 0) for name in names) / sum(batches.values()) for names in columns.values()]
+        lines.append(f"| {lesson['until']:,} | {lesson['about']} | " + " | ".join(f"{share:.0%}" if share else "" for share in shares)
+                     + f" | {lesson['learning_rate']:.1e} |")
+    return "\n".join(lines)
 
 
 def _said(row: dict) -> str:

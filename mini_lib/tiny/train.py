@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from .build import CONFIG, LOUD, build_model, build_processor, give_vectors, made_up_ids, read_config
+from .build import CONFIG, build_model, build_processor, give_vectors, made_up_ids, read_config
 from .lessons import DENSE, LEARN, Steps, length
 
 
@@ -71,7 +71,7 @@ def train(out: str | Path, config: dict | None = None, device: str | None = None
             batch = next(batches)
             waited = time.time() - before
             features.clear()
-            give_vectors(model, made_up, batch.get("vectors", home), batch.get("loud", LOUD))
+            give_vectors(model, made_up, batch.get("vectors", home))
             loss, report = _loss(model, heads, features, _to(batch, device), config)
             model.zero_grad(set_to_none=True)
             heads.zero_grad(set_to_none=True)

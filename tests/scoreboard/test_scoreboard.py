@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -324,7 +325,8 @@ def test_a_folder_of_another_model_or_other_methods_is_refused(mllm, whole):
 def test_the_board_has_one_form(whole):
     found = whole[0]
     assert set(found) == {"schema", "version", "model", "fingerprint", "samples", "few", "seed", "cover", "zoom", "asked", "sorted_by",
-                          "metrics", "rows", "best"}
+                          "metrics", "rows", "best", "machine"}
+    assert re.fullmatch(r".+, torch [\d.]+, transformers [\d.]+", found["machine"])
     assert set(found["asked"]) == {"asked", "wrong", "off_grid", "kept", "kinds"} and set(found["metrics"]) == set(METRICS)
     assert [row["row"] for row in sort_rows(found["rows"], SORT)] == [row["row"] for row in found["rows"]]
     for row in found["rows"]:

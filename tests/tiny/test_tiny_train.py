@@ -31,12 +31,13 @@ from mini_lib.world import clips, plants, rationales, shots, sounds
 SMALL = {"tower": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
          "decoder": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
          "tower_first": {"steps": 3, "pictures": 8, "learning_rate": 1e-3, "written": 0.5}, "falling": 4, "pictures": 3, "questions": 3, "save_every": 2,
-         "clips": 2, "sounds": 3, "shots": {"tokens": 450, "pictures": 3}, "marked": {"pool": 20, "pictures": 1},
+         "clips": 2, "sounds": 3, "shots": {"tokens": 450, "most": 10}, "marked": {"pool": 20, "pictures": 1},
          "checkpoints": [3, 6],
-         "lessons": [{"until": 2, "learning_rate": 1e-3, "objects": [1, 2], "short": 1.0, "texts": [1, 1, 1], "loud": 1, "batches": {"pictures": 1}, "mix": {"color": 1, "exist": 1}},
-                     {"until": 7, "learning_rate": 1e-3, "objects": [1, 4], "short": 0.5, "texts": [1, 0, 0], "mix": {"color": 1, "same_color": 1, "absent": 1},
-                      "told": 0.4, "names": {"alone": 0.2, "after": 0.2},
-                      "loud": 2, "batches": {"pictures": 1, "clips": 1, "sounds": 1, "shots": 1}}]}
+         "lessons": [{"until": 2, "learning_rate": 1e-3, "objects": [1, 2], "digits": 0.3, "short": 1.0, "texts": [1, 1, 1], "sorted": 0.5, "batches": {"pictures": 1}, "mix": {"color": 1, "exist": 1}},
+                     {"until": 7, "learning_rate": 1e-3, "objects": [1, 4], "digits": 0.3, "short": 0.5, "texts": [1, 0, 0], "sorted": 0.5, "mix": {"color": 1, "same_color": 1, "absent": 1},
+                      "turns": [3, 4], "meanings": [2, 3], "told": 0.4, "alone": 0.2,
+                      "clips": {"objects": [1, 2], "appear": 1, "change": 2, "move": 1},
+                      "batches": {"pictures": 1, "clips": 1, "sounds": 1, "shots": 1, "pairs": 1}}]}
 EVERYTHING = [*world.KINDS, *world.MORE_KINDS, "place", "absent", *rationales.RATIONALE_KINDS]
 
 
@@ -158,7 +159,8 @@ def test_the_data_of_a_step_can_be_made_again_and_steps_differ():
         one, same, other = (lessons.batch(config, s, tokenizer) for s in (step, step, step + 1))
         assert torch.equal(one["pictures"], same["pictures"])
         assert "ids" not in one or torch.equal(one["ids"], same["ids"])
-        assert one["pictures"].shape != other["pictures"].shape or not torch.equal(one["pictures"], other["pictures"])
+        differ = [one[key].shape != other[key].shape or not torch.equal(one[key], other[key]) for key in ("pictures", "ids") if key in one]
+        assert any(differ)                                              # a few-shot step in words alone has no pictures
 
 
 def test_every_kind_of_batch_comes_and_fits_the_model(small):
@@ -181,29 +183,47 @@ def test_the_twin_differs_in_the_doses_alone_and_sees_the_same_pictures():
     assert torch.equal(one["dense"]["shape"], other["dense"]["shape"])
 
 
-def test_an_episode_told_in_words_alone_can_be_learnt_from(small):
+@pytest.mark.parametrize("make, turn", [(lessons._shot_batch, r"\w+ \w+ the (?:color|shape) is called (\w+) </s>"),
+                                        (lessons._pair_batch, r"\w+ (\w+)")])
+def test_episodes_in_words_alone_teach_what_an_earlier_turn_has_said(small, make, turn):
     """A batch without a single picture: nothing for the tower to see, and no place in the ids for an image token."""
-    lesson = {**small["lessons"][-1], "told": 1.0, "names": {}}
-    batch = lessons._shot_batch(small, lesson, np.random.default_rng(0), lessons._Words(build_tokenizer()))
-    assert len(batch["pictures"]) == 0 and len(batch["ids"]) == small["shots"]["tokens"] // (8 * small["shots"]["pictures"])
-    assert (batch["learn"] == lessons.LEARN.index("answer")).sum(1).tolist() == [small["shots"]["pictures"] - 1] * len(batch["ids"])
+    tokenizer, lesson = build_tokenizer(), {**small["lessons"][-1], "told": 1.0, "alone": 0.0}
+    batch = make(small, lesson, np.random.default_rng(0), lessons._Words(tokenizer))
+    assert len(batch["pictures"]) == 0 and len(batch["ids"]) == small["shots"]["most"]
+    learnt = batch["learn"] == lessons.LEARN.index("answer")
+    for ids, labels, here in zip(batch["ids"], batch["labels"], learnt):
+        said = re.findall(turn, tokenizer.decode(ids).removeprefix("<s> "))
+        assert 3 <= len(said) <= 4 and set(said) <= set(shots.MADE_UP)
+        assert tokenizer.decode(labels[here]).split() == [word for k, word in enumerate(said) if word in said[:k]]
+    assert learnt.any()
 
 
-@pytest.mark.parametrize("where, turn", [
-    ("alone", r"(\w+) (\w+) the (color|shape) is called (?P<name>\w+)"),
-    ("before", r"(\w+) (\w+) the (color|shape) is (?P<name>\w+) called (?P<word>\w+)"),
-    ("after", r"(\w+) (\w+) the (color|shape) is called (?P<word>\w+) (?P<name>\w+)")])
-def test_true_names_stand_where_the_lesson_says(small, where, turn):
+def test_of_clips_those_are_shown_whose_events_the_lesson_wants(small):
+    lesson = {**small["lessons"][-1], "clips": {"objects": [1, 1], "appear": 0, "change": 1, "move": 0}}
+    batch = lessons._clip_batch({**small, "clips": 8}, lesson, np.random.default_rng(0), lessons._Words(build_tokenizer()))
+    asked = batch["asked"][batch["learn"] == lessons.LEARN.index("answer")]
+    share = np.mean([batch["kinds"][k] == "change" for k in asked.tolist()])
+    assert share == 1 and len(batch["ids"]) == 8
+
+
+def test_a_lesson_keeps_what_it_does_not_name(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("lessons: [{until: 2, short: 1.0, mix: {color: 1}}, {until: 5, mix: {count: 1}}, {until: 9, short: 0.5}]")
+    assert read_config(path)["lessons"] == [{"until": 2, "short": 1.0, "mix": {"color": 1}}, {"until": 5, "short": 1.0, "mix": {"count": 1}},
+                                            {"until": 9, "short": 0.5, "mix": {"count": 1}}]
+
+
+def test_true_names_stand_in_place_of_words_where_the_lesson_says(small):
     tokenizer, names = build_tokenizer(), {"color": world.COLORS, "shape": world.SHAPES}
-    lesson = {**small["lessons"][-1], "told": 1.0, "names": {where: 1.0}}
+    lesson = {**small["lessons"][-1], "told": 1.0, "alone": 1.0}
     batch = lessons._shot_batch(small, lesson, np.random.default_rng(1), lessons._Words(tokenizer))
-    assert batch["kinds"] == [f"name {where}"]
+    assert batch["kinds"] == ["told name"]
     for ids in batch["ids"]:
-        turns = tokenizer.decode(ids).removeprefix("<s> ").split(" </s>")[:small["shots"]["pictures"]]
+        turns = tokenizer.decode(ids).removeprefix("<s> ").split(" </s>")[:-1]
+        assert 3 <= len(turns) <= 4
         for text in turns:
-            found = re.fullmatch(turn, text.strip())
-            assert found and found["name"] in (found[1], found[2]) and found["name"] in names[found[3]]
-            assert where == "alone" or found["word"] in shots.MADE_UP
+            found = re.fullmatch(r"(\w+) (\w+) the (color|shape) is called (\w+)", text.strip())
+            assert found and found[4] in (found[1], found[2]) and found[4] in names[found[3]]
 
 
 def test_made_up_words_have_other_vectors_in_every_step_and_what_they_share_stays():

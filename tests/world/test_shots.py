@@ -128,7 +128,19 @@ def test_the_same_seed_gives_the_same_episodes_and_another_seed_others():
     assert not np.array_equal(one.pictures, other.pictures) and not np.array_equal(one.labels, other.labels)
 
 
-@pytest.mark.parametrize("k, words", [(0, MADE_UP), (3, ("bovik",)), (3, ("bovik", "bovik"))])
-def test_an_impossible_episode_is_refused(k, words):
-    with pytest.raises(ValueError, match="at least one picture and two different words"):
-        sample_episodes(2, k, 0, words)
+def test_more_meanings_have_more_words_and_known_are_those_said_before():
+    episodes = sample_episodes(400, 6, 2, meanings=4)
+    assert episodes.words.shape == (400, 4) and all(len(set(words)) == 4 for words in episodes.words)
+    assert np.bincount(episodes.group.ravel()).min() > 500
+    for row in range(400):
+        labels = list(episodes.labels[row])
+        assert episodes.known[row].tolist() == [label in labels[:k] for k, label in enumerate(labels)]
+        assert len({(m, w) for m, w in zip(episodes.meaning[row], labels)}) == len(set(labels)) == len(set(episodes.meaning[row]))
+    assert {*shuffled(episodes, 0).labels.ravel()} <= set(MADE_UP)
+
+
+@pytest.mark.parametrize("k, words, meanings", [(0, MADE_UP, 2), (3, ("bovik",), 2), (3, ("bovik", "bovik"), 2), (3, MADE_UP, 1),
+                                                (3, MADE_UP[:2], 3), (3, MADE_UP, 7)])
+def test_an_impossible_episode_is_refused(k, words, meanings):
+    with pytest.raises(ValueError, match="give at least one picture, two meanings, and a different word for each"):
+        sample_episodes(2, k, 0, words, meanings=meanings)

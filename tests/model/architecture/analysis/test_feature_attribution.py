@@ -71,19 +71,14 @@ def test_an_answer_of_many_words_can_be_explained(mllm, samples, slug):
 
 
 @pytest.mark.parametrize("slug, least", [("attention-lrp", 0.7), ("rise", 0.7), ("gradient-input", 0.3), ("smoothgrad", 0.3),
-                                         ("integrated-gradients", 0.3), ("generic-relevance", 0.3), ("shapley", 0.3)])
+                                         ("integrated-gradients", 0.3), ("generic-relevance", 0.3), ("shapley", 0.3),
+                                         ("attention-rollout", 0.3)])
 def test_it_points_at_the_asked_object_more_often_than_chance_and_than_on_re_drawn_weights(mllm, maps, samples, slug, least):
     found = pointing(maps(slug), samples.patches)
     assert interval(found)[1] > chance(samples.patches).mean() and found.mean() >= least
     if slug not in ("rise", "shapley"):                         # slow on two models
         control = pointing(maps(slug, redrawn(mllm, 0)), samples.patches)
         assert control.mean() < found.mean() - 0.2
-
-
-def test_on_tiny_rollout_points_no_better_than_chance(maps, samples):
-    """A finding, not a wish: rollout ends at the first patches, whatever is asked."""
-    low = interval(pointing(maps("attention-rollout"), samples.patches))[1]
-    assert low <= chance(samples.patches).mean()
 
 
 # ---------------------------------------------------------------- one by one

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .....hooks import points, record
-from .....parts import bend
+from .....parts import bend, weight_of
 from .....registry import Identity, method
 from .....results import PatchMap
 
@@ -64,7 +64,7 @@ def activations(mllm, prompt, target, tokens) -> tuple[torch.Tensor, torch.Tenso
     with record(mllm, last) as seen:
         logits = mllm.logits(mllm.forced(prompt, target), len(target.ids) - target.first)[0]
     with torch.no_grad():
-        said = torch.nn.functional.linear(mllm.parts.norm(seen[last][0]), mllm.parts.head.weight[list(tokens)])     # (T, tokens)
+        said = torch.nn.functional.linear(mllm.parts.norm(seen[last][0]), weight_of(mllm.parts.head)[list(tokens)])     # (T, tokens)
         said = bend(said, mllm.parts.cap)
     return said.float().clamp(min=0).T.cpu(), logits.cpu()
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from .....covers import filling
+from .....parts import weight_of
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
 from .....streams import gradients, merged, score
@@ -64,7 +65,7 @@ def baseline(mllm, prompt, target, stream: torch.Tensor) -> torch.Tensor:
     blank = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
     empty, image = stream.clone(), prompt.tokens.image.to(stream.device)
     empty[:, image] = merged(mllm, blank, target)[:, image]
-    mean = mllm.model.get_input_embeddings().weight.detach().float().mean(0)
+    mean = weight_of(mllm.model.get_input_embeddings()).detach().float().mean(0)
     words = prompt.tokens.question
     # As long as the word itself: the mean of many words is short, and near zero the integral does not converge.
     empty[:, words] = (stream[:, words].float().norm(dim=-1, keepdim=True) * mean / mean.norm()).to(stream)
