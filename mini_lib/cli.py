@@ -164,6 +164,9 @@ def _explain(args) -> int:
     suffix = _check_out(args.out, (".json",) if scores else (".png", ".json", ".html"), "a folder's scores" if scores else "a map")
     from .registry import find
     method = find(args.method)
+    if method.many:
+        raise Refusal(f"{method.slug} compares many prompts, so that one picture is not enough; call it from Python: "
+                      f"help({method.explain.__module__}).")
     if scores:
         return _explain_folder(args, method, folder)
     if args.question is None:

@@ -46,26 +46,30 @@ class Method:
     explain: Callable
     identity: Callable
     excuses: dict[str, str] = field(default_factory=dict)
+    many: bool = False                           # whether it compares many prompts; then `explain` is its trial on one
 
 
 _METHODS: dict[str, Method] = {}
 
 
 def method(slug: str, *, node: str, paper: str, cost: str, identity: Callable, excuses: dict[str, str] | None = None,
-           pixels: bool = False):
+           pixels: bool = False, trial: Callable | None = None):
     """Register the decorated function.
 
     node: slug of the taxonomy node.  paper: author, year, arXiv id.  cost: forward and backward passes, in words.
     identity: `identity(mllm, prompt) -> list[Identity]`, what must hold exactly on any model.
     excuses: check of `mini_lib.conformance` -> why the method cannot pass it by its nature; one that is not needed fails.
     pixels: whether it only covers parts of the picture and asks nothing of image tokens.
+    trial: for a method that compares many prompts: `trial(mllm, prompt, token=None)` runs it on a few made from one
+    (`mini_lib.trial.variants`), so that the battery and the table of families can put it through what they put all through.
     The method raises Refusal for a prompt of several pictures, as its map would have one grid for all of them; and, but for
     `pixels`, where image tokens stand for no place in the picture, before any work is done.
     """
     def register(function):
-        explain = one_picture(slug, function if pixels else placed(function))
-        _METHODS[slug] = Method(slug, node, paper, cost, explain, identity, excuses or {})
-        return explain
+        alone = trial or function
+        explain = one_picture(slug, alone if pixels else placed(alone))
+        _METHODS[slug] = Method(slug, node, paper, cost, explain, identity, excuses or {}, trial is not None)
+        return function if trial else explain
     return register
 
 

@@ -112,6 +112,86 @@ class LensGrid:
                 "boxes": np.round(self.boxes, 2).tolist(), "measured": self.measured}
 
 
+@dataclass(frozen=True)
+class Curves:
+    """Lines over the same points, such as layers, doses or shots: one number for each line and point.
+
+    values: (lines, points).  lines, points: their names; axis: what the points are.  low, high: (lines, points) ends of the
+    intervals, where there are any.  target, question: as of a map, where one prompt was explained.
+    """
+
+    values: np.ndarray
+    lines: list[str]
+    points: list[str]
+    axis: str
+    unit: str
+    method: str
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    question: str = ""
+    target: str = ""
+    measured: dict = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        ends = "; ".join(f"{name} {row[0]:.3g} to {row[-1]:.3g}" for name, row in zip(self.lines, self.values))
+        return f"Curves({self.method}, {self.unit} at {len(self.points)} points of {self.axis}: {ends})"
+
+    def plot(self):
+        """A figure: every line over the points, with its intervals."""
+        from .show import static
+        return static.curves(self)
+
+    def explore(self):
+        """An interactive figure: a slider moves through the points and shows each line's value there."""
+        from .show import interactive
+        return interactive.curves(self)
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON."""
+        ends = {} if self.low is None else {"low": _short(self.low), "high": _short(self.high)}
+        return {"method": self.method, "question": self.question, "target": self.target, "unit": self.unit, "axis": self.axis,
+                "lines": self.lines, "points": self.points, "values": _short(self.values), **ends, "measured": self.measured}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One number for each pair of a row and a column: words against words, heads of each layer, layers against layers.
+
+    values: (rows, columns).  rows, columns: their names; axes: what rows and columns are.
+    target, question: as of a map, where one prompt was explained.
+    """
+
+    values: np.ndarray
+    rows: list[str]
+    columns: list[str]
+    axes: tuple[str, str]
+    unit: str
+    method: str
+    question: str = ""
+    target: str = ""
+    measured: dict = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        row, column = np.unravel_index(self.values.argmax(), self.values.shape)
+        return (f"Matrix({self.method}, {len(self.rows)} {self.axes[0]} x {len(self.columns)} {self.axes[1]}: {self.unit} is largest at "
+                f"{self.rows[row]}, {self.columns[column]}: {self.values.max():.3g})")
+
+    def plot(self):
+        """A figure: the values as colours, red above 0 and blue below."""
+        from .show import static
+        return static.matrix(self)
+
+    def explore(self):
+        """An interactive figure: a slider moves through the rows and shows each one's values."""
+        from .show import interactive
+        return interactive.matrix(self)
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON."""
+        return {"method": self.method, "question": self.question, "target": self.target, "unit": self.unit, "axes": list(self.axes),
+                "rows": self.rows, "columns": self.columns, "values": _short(self.values), "measured": self.measured}
+
+
 def _short(values: np.ndarray) -> list:
     """Nested lists of four significant digits; a fixed number of decimals would turn a weak map into zeros."""
     return np.reshape([float(f"{value:.4g}") for value in np.ravel(values)], np.shape(values)).tolist()

@@ -123,3 +123,23 @@ def lens_grid(result) -> Scrubber:
                        f"Likeliest word of each patch at {layer}; words that occur: {', '.join(said[:12])}."))
     return Scrubber(frames, "Layer", "Move the slider through the layers, from before the first block to after the last, and watch the words appear.",
                     start=len(frames) - 1)
+
+
+def curves(result) -> Scrubber:
+    """A slider through the points: the lines, and beside them each one's value at that point."""
+    frames = []
+    for k, point in enumerate(result.points):
+        values = ", ".join(f"{name} {value:.3g}" for name, value in zip(result.lines, result.values[:, k]))
+        frames.append((point, static.png(static.curves(result, k)), f"{result.unit} at {result.axis} {point}: {values}."))
+    return Scrubber(frames, result.axis, f"Move the slider to read off the {result.unit} of each line.", start=len(frames) - 1)
+
+
+def matrix(result) -> Scrubber:
+    """A slider through the rows: the matrix, and beside it the values of that row."""
+    frames = []
+    for k, row in enumerate(result.rows):
+        most = np.argsort(-result.values[k], kind="stable")[:5]
+        values = ", ".join(f"{result.columns[c]} {result.values[k, c]:.3g}" for c in most)
+        frames.append((row, static.png(static.matrix(result, k)), f"{result.unit} of {row}, the largest: {values}."))
+    start = int(np.unravel_index(result.values.argmax(), result.values.shape)[0])
+    return Scrubber(frames, result.axes[0], f"Move the slider through the rows to read off their {result.unit}.", start=start)

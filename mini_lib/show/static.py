@@ -13,6 +13,8 @@ from PIL import Image
 
 INK = "#1b1f24"
 FAINT = 0.05                # nats: see `draw_map`
+COLORS = ("#b2182b", "#2166ac", "#8a6d00", "#5aae61", "#762a83", "#878787", "#1b1f24")     # of lines, told apart also by markers
+MARKERS = "osD^vxP"
 CARD = "#ffffff"            # figures keep a white card, so that they read the same on a dark page
 
 
@@ -89,6 +91,68 @@ def draw_words(ax, result, layer: int) -> None:
         ax.text((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5, word, ha="center", va="center", color=INK, parse_math=False,
                 fontsize=8 if len(word) < 7 else 6.5, alpha=0.6 + 0.4 * float(sure),
                 bbox=box if word == result.target else None)
+
+
+def curves(result, point: int | None = None) -> Figure:
+    """Every line of a Curves over its points, with intervals; `point` is marked and its values stand beside it as bars."""
+    fig = Figure(figsize=(6.4 if point is None else 8.4, 3.2), facecolor=CARD, layout="constrained")
+    left, right = (fig.subplots(), None) if point is None else fig.subplots(1, 2, width_ratios=(3, 2))
+    at = np.arange(len(result.points))
+    for k, (name, row) in enumerate(zip(result.lines, result.values)):
+        left.plot(at, row, marker=MARKERS[k % len(MARKERS)], markersize=4, color=COLORS[k % len(COLORS)], label=name)
+        if result.low is not None:
+            left.fill_between(at, result.low[k], result.high[k], color=COLORS[k % len(COLORS)], alpha=0.15, linewidth=0)
+    some = at[::max(1, -(-len(at) // 12))]
+    left.set_xticks(some, [result.points[k] for k in some], parse_math=False, rotation=30 if max(map(len, result.points)) > 5 else 0)
+    left.set_xlabel(result.axis, parse_math=False)
+    left.set_ylabel(result.unit, parse_math=False)
+    for label in left.legend(frameon=False, fontsize=8).get_texts():
+        label.set_parse_math(False)
+    title(left, _heading(result))
+    if right is not None:
+        left.axvline(point, color=INK, linewidth=0.8, linestyle=":")
+        _bars(right, result.lines, result.values[:, point], [COLORS[k % len(COLORS)] for k in range(len(result.lines))],
+              (min(0, result.values.min()), result.values.max()))
+        title(right, f"{result.axis}: {result.points[point]}")
+    return fig
+
+
+def matrix(result, row: int | None = None) -> Figure:
+    """A Matrix as colours, red above 0 and blue below; `row` is framed and its values stand beside it as bars."""
+    rows, columns = result.values.shape
+    high = float(np.clip(0.25 * rows + 1.2, 2.6, 7))
+    fig = Figure(figsize=(5.6 if row is None else 8.8, high), facecolor=CARD, layout="constrained")
+    left, right = (fig.subplots(), None) if row is None else fig.subplots(1, 2, width_ratios=(3, 2))
+    signed, most = result.values.min() < 0, float(np.abs(result.values).max()) or 1.0
+    image = left.imshow(result.values, cmap="RdBu_r" if signed else "Reds", vmin=-most if signed else 0, vmax=most, aspect="auto")
+    for set_ticks, names in ((left.set_xticks, result.columns), (left.set_yticks, result.rows)):
+        some = np.arange(len(names))[::max(1, -(-len(names) // 24))]
+        turned = {"rotation": 60, "ha": "right"} if names is result.columns and max(map(len, names)) > 2 else {}
+        set_ticks(some, [names[k] for k in some], fontsize=8, parse_math=False, **turned)
+    left.set_ylabel(result.axes[0], parse_math=False)
+    left.set_xlabel(result.axes[1], parse_math=False)
+    fig.colorbar(image, ax=left, fraction=0.05).set_label(result.unit, parse_math=False)
+    title(left, _heading(result))
+    if right is not None:
+        left.add_patch(Rectangle((-0.5, row - 0.5), columns, 1, fill=False, edgecolor=INK, linewidth=1.5))
+        tones = matplotlib.colormaps["RdBu_r"](Normalize(-most, most)(result.values[row]))
+        _bars(right, result.columns, result.values[row], tones, (min(0, result.values.min()), result.values.max()))
+        title(right, f"{result.rows[row]}")
+    return fig
+
+
+def _heading(result) -> str:
+    """The method, and below it the question with the answer that was explained, where there is one."""
+    return "\n".join(text for text in (result.method, f"{result.question} {result.target}".strip()) if text)
+
+
+def _bars(ax, names, values, colors, limits) -> None:
+    ax.barh(range(len(names)), values, color=colors)
+    ax.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    if limits[0] < limits[1]:
+        ax.set_xlim(*limits)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.invert_yaxis()
 
 
 def png(fig: Figure, dpi: int = 110, colors: int = 96) -> bytes:
