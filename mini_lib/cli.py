@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from . import __version__, families
+from . import __version__
 from .book import commands as book_commands
+from .families import commands as families_commands
 from .refusal import Refusal
 from .scoreboard import commands as scoreboard_commands
 from .taxonomy import commands as taxonomy_commands
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--model")
     bench.set_defaults(run=_bench)
 
-    families.add_parser(commands)
+    families_commands.add_parser(commands)
     scoreboard_commands.add_parser(commands, _load)
     book_commands.add_parser(commands)
     taxonomy_commands.add_parser(commands)

@@ -14,12 +14,13 @@ import torch
 import transformers
 
 from mini_lib import grids
+from mini_lib.families import small
+from mini_lib.families.commands import FILE
+from mini_lib.families.table import FAMILIES
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 
-from .build import loaded
-from .matrix import FILE, asked, outcome
-from .table import FAMILIES
+from .matrix import asked, outcome
 
 PAGE = Path(__file__).resolve().parents[2] / "chapters" / "families.md"
 
@@ -75,7 +76,7 @@ So cells are always in pixels of the picture that you gave.
 ## How to add a family
 
 1. One line: which rule it has. If none fits, write one; it returns for each picture its cells and what its tokens cover.
-2. One entry in `tests/families/table.py`: its config in small, its processors, its special tokens and its chat form. Ten lines
+2. One entry in `mini_lib/families/table.py`: its config in small, its processors, its special tokens and its chat form. Ten lines
    that differ little from those of its nearest relative.
 3. `python -m pytest tests/families -k "My-VLM"` tries everything above, and `python -m tests.families "My-VLM"` adds it to this page.
 
@@ -83,7 +84,7 @@ So cells are always in pixels of the picture that you gave.
 # mini_lib/grids.py: the whole picture in patches, two by two of which become one token
 RULES["my_vlm"] = merged
 
-# tests/families/table.py
+# mini_lib/families/table.py
 Family("My-VLM", "my_vlm", example="org/my-vlm",
        config=dict(vision_config=qwen_tower(hidden_size=32), text_config=TEXT | MROPE, **QWEN_IDS),
        processor=("MyVLMProcessor", {{}}), pictures=("MyVLMImageProcessorPil", dict(patch_size=8, merge_size=2)),
@@ -101,7 +102,7 @@ def measure(family) -> dict:
     if family.missing:
         return row | {"missing": family.missing}
     try:
-        mllm = loaded(family.name)
+        mllm = small(family.name)
     except Refusal as refusal:
         return row | {"refused": str(refusal)}
     prompt, target = asked(mllm)

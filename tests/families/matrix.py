@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
@@ -11,7 +9,6 @@ from mini_lib.mllm import Target
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 
-FILE = Path(__file__).resolve().parents[2] / "mini_lib" / "families.json"
 QUESTION = "is the star red ?"
 # Fewer samples than by default: what is asked is whether a method runs and its identities hold, not how finely.
 FEW = {"occlusion": dict(size=4), "shapley": dict(samples=24, exact=False), "rise": dict(covers=8), "modality-shares": dict(samples=32), "integrated-gradients": dict(steps=8),
@@ -38,8 +35,10 @@ def outcome(mllm, slug: str, prompt, target, identities: bool = True) -> dict:
     try:
         result = method.explain(mllm, prompt, target, **FEW.get(slug, {}))
         numbers = getattr(result, "values", getattr(result, "word_chance", None))
-        if numbers.shape[-2:] != prompt.tokens.grid or not np.isfinite(numbers).all():
-            return {"fails": f"its map is {numbers.shape} where the grid is {prompt.tokens.grid}, or not finite"}
+        if not np.isfinite(numbers).all():
+            return {"fails": "not every number is finite"}
+        if hasattr(result, "boxes") and numbers.shape[-2:] != prompt.tokens.grid:
+            return {"fails": f"its map is {numbers.shape} where the grid is {prompt.tokens.grid}"}
         if identities:
             failed = [str(one) for one in method.identity(mllm, prompt) if not one.passed]
             if failed:

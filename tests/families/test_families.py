@@ -1,6 +1,5 @@
 """Every family that people use: its identities, its grid, its batches, and what each method does on it. The table is data (table.py)."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +9,13 @@ from PIL import Image
 
 from mini_lib import hooks
 from mini_lib.conformance import handle
+from mini_lib.families import read, small
+from mini_lib.families.table import FAMILIES
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 from mini_lib.streams import merged, score
 
-from .build import loaded
-from .matrix import FILE, QUESTION, asked, outcome, picture
-from .table import FAMILIES
+from .matrix import QUESTION, asked, outcome, picture
 
 BUILT = {family.name: family for family in FAMILIES if not family.missing and not family.refused}
 SIZES = (96, 96), (150, 70), (60, 140)                              # square, wide, tall
@@ -40,7 +39,7 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def mllm(family):
-    return loaded(family.name)
+    return small(family.name)
 
 
 def embedded(mllm, pictures):
@@ -149,7 +148,7 @@ def test_checks_of_a_handle_hold(family, mllm, check):
 
 @pytest.mark.parametrize("slug", methods())
 def test_each_method_does_what_the_table_says(family, mllm, slug):
-    table = {row["family"]: row for row in json.loads(FILE.read_text(encoding="utf-8"))["families"]}
+    table = {row["family"]: row for row in read()["families"]}
     found = outcome(mllm, slug, *asked(mllm), identities=False)
     assert found == table[family.name]["methods"][slug]
 
@@ -162,4 +161,4 @@ def test_a_family_that_cannot_be_built_here_is_skipped_aloud(family):
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family.refused], ids=lambda family: family.name)
 def test_a_family_that_is_refused_says_why(family):
     with pytest.raises(Refusal, match=family.refused):
-        loaded(family.name)
+        small(family.name)

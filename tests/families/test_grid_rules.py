@@ -12,14 +12,15 @@ from transformers import LlavaNextImageProcessorPil, Qwen2AudioConfig
 
 from mini_lib import families, grids, load
 from mini_lib.cells import Grid, covering, lattice, shares, trimmed
+from mini_lib.families import small
+from mini_lib.families.build import build
+from mini_lib.families.table import FAMILIES
 from mini_lib.refusal import Refusal
 from mini_lib.registry import methods
 from mini_lib.views import View, rulers, views
 
 from .__main__ import PAGE, page
-from .build import build, loaded
 from .matrix import QUESTION, picture
-from .table import FAMILIES
 from .test_families import embedded, painted
 
 
@@ -49,7 +50,7 @@ def without_newlines(rule):
 
 @pytest.mark.parametrize("name, rule", [("Qwen2-VL", swapped), ("Gemma 4", swapped), ("LightOnOCR", swapped), ("LLaVA-NeXT", without_newlines)])
 def test_a_wrong_rule_is_noticed(name, rule, monkeypatch):
-    mllm, kind = loaded(name), next(family.kind for family in FAMILIES if family.name == name)
+    mllm, kind = small(name), next(family.kind for family in FAMILIES if family.name == name)
     assert hits(mllm, (150, 70)) == 1
     monkeypatch.setitem(grids.RULES, kind, rule(grids.RULES[kind]))
     assert hits(mllm, (150, 70)) < 0.7
@@ -121,7 +122,7 @@ def test_tiles_that_stand_in_no_rows_are_refused():
 
 
 def test_a_rule_that_does_not_account_for_every_token_is_refused(monkeypatch):
-    mllm = loaded("Qwen2-VL")
+    mllm = small("Qwen2-VL")
     rule = grids.RULES["qwen2_vl"]
     monkeypatch.setitem(grids.RULES, "qwen2_vl", lambda given: [replace(grid, tokens=grid.tokens - 1) for grid in rule(given)])
     with pytest.raises(Refusal, match="grid rule of 'qwen2_vl' gives 23 image tokens and the prompt has 24"):
@@ -129,27 +130,27 @@ def test_a_rule_that_does_not_account_for_every_token_is_refused(monkeypatch):
 
 
 def test_a_family_without_a_rule_is_refused_with_the_way_to_add_one(monkeypatch):
-    mllm = loaded("Qwen2-VL")
+    mllm = small("Qwen2-VL")
     monkeypatch.delitem(grids.RULES, "qwen2_vl")
     with pytest.raises(Refusal, match="no other rule for 'qwen2_vl'; chapters/families.md says how to add one"):
         mllm.prompt(picture(), QUESTION)
 
 
 def test_pictures_of_another_shape_cannot_take_the_place_of_the_prompts_own():
-    mllm = loaded("Qwen2-VL")
+    mllm = small("Qwen2-VL")
     prompt = mllm.prompt(picture((96, 64)), QUESTION)
     with pytest.raises(Refusal, match="same tokens as the prompt's own of 96 x 64 pixels; resize"):
         mllm.score(prompt, mllm.target(prompt), [picture((64, 64))])
 
 
 def test_values_of_several_pictures_are_not_laid_on_one():
-    prompt = loaded("Qwen2-VL").prompt([picture(), picture()], QUESTION)
+    prompt = small("Qwen2-VL").prompt([picture(), picture()], QUESTION)
     with pytest.raises(Refusal, match="has 2 pictures, and values are laid on one"):
         prompt.tokens.on_grid(np.zeros(len(prompt.tokens.image)))
 
 
 def test_a_method_refuses_before_it_works_where_tokens_stand_for_no_place():
-    mllm = loaded("Idefics2")
+    mllm = small("Idefics2")
     prompt = mllm.prompt(picture(), QUESTION)
     before = mllm.passes
     for slug in ("smoothgrad", "logit-lens", "attention-lrp"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerFast
+from transformers.utils import logging as bars
+
+from ..loading import load
+from ..refusal import Refusal, nearest
 
 CORPUS = ["is the star red ? what color is the ring ? how many objects are there ? describe the picture . yes no red blue green star ring",
           "USER: ASSISTANT: user assistant system User: Assistant: Human: model [INST] Question: Answer: is the star red or the ring red"] * 4
@@ -125,16 +131,28 @@ def redraw(network, noise: torch.Generator, gain: float = 1.0) -> None:
         weight.copy_(fresh)
 
 
+@contextmanager
+def _without_bars():
+    """No progress bars of transformers: writing and reading a tenth of a million numbers takes no time."""
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
 @cache
-def loaded(family_name: str):
-    """The family's handle, built once a process and loaded from its folder as a user's own."""
-    import tempfile
-
-    from mini_lib import load
-
+def small(name: str):
+    """What `mini_lib.families.small` says."""
     from .table import FAMILIES
-    family = next(one for one in FAMILIES if one.name == family_name)
-    with tempfile.TemporaryDirectory() as folder:
+    family = next((one for one in FAMILIES if one.name == name), None)
+    if family is None:
+        raise Refusal(f"There is no family {name!r} in the table{nearest(name, [one.name for one in FAMILIES])}")
+    if family.missing:
+        raise Refusal(f"{name} cannot be built here: {family.missing}.")
+    with tempfile.TemporaryDirectory() as folder, _without_bars():
         mllm = load(build(family, Path(folder) / family.kind), device="cpu")
-    mllm.name = family.name
+    mllm.name = name
     return mllm

@@ -1,4 +1,4 @@
-"""The families as data: one entry each. To add one, copy the entry that is most like it; tests/families/test_families.py does the rest."""
+"""The families as data: one entry each. To add one, copy the entry that is most like it; tests/families does the rest."""
 
 from __future__ import annotations
 

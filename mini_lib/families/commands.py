@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .refusal import Refusal, nearest
+from ..refusal import Refusal, nearest
 
-FILE = Path(__file__).with_name("families.json")
+FILE = Path(__file__).with_name("table.json")
 
 
 def read() -> dict:
