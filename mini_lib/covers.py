@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from .batches import in_batches
 from .hooks import edit
 from .refusal import Refusal, nearest
 
@@ -83,14 +85,19 @@ def score(mllm, prompt, target, pictures: Iterable[Image.Image], gone: np.ndarra
         return mllm.score(prompt, target, pictures).numpy().astype(float)
     positions = [position for _, places in prompt.tokens.words for position in places]
     owner = [word for word, (_, places) in enumerate(prompt.tokens.words) for _ in places]
-    cut, at = torch.from_numpy(gone[:, owner]), 0                # (K, positions): a word goes with all its tokens
+    rows, parts = zip(pictures, torch.from_numpy(gone[:, owner])), []       # (positions,) of each row: a word goes with all its tokens
 
-    def blank(stream):
-        nonlocal at                                              # `score` runs the rows in order, a batch at a time
-        rows, at = cut[at:at + len(stream)].to(stream.device), at + len(stream)
-        stream = stream.clone()
-        stream[:, positions] = stream[:, positions].masked_fill(rows[..., None], 0)
-        return stream
+    def run(part):
+        shown, cut = zip(*part)
 
-    with edit(mllm, {"embed": blank}):
-        return mllm.score(prompt, target, pictures).numpy().astype(float)
+        def blank(stream):
+            stream = stream.clone()
+            stream[:, positions] = stream[:, positions].masked_fill(torch.stack(cut)[..., None].to(stream.device), 0)
+            return stream
+
+        with edit(mllm, {"embed": blank}):
+            return mllm.score_inputs(mllm.showing(prompt, target, list(shown)), target)
+
+    while chunk := list(islice(rows, mllm.batch_size)):
+        parts += in_batches(mllm, chunk, run)
+    return torch.cat(parts).numpy().astype(float)

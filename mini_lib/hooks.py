@@ -4,6 +4,7 @@
     with edit(mllm, {"embed": lambda x: ...}): ...      # replace what enters block 0
     with cut(mllm, queries, keys): ...                  # these queries cannot attend to these keys
     with attention(mllm) as weights: ...                # weights[3]: (B, H, T, T) attention of block 3
+    with attention(mllm, queries=[-1]) as weights: ...  # (B, H, 1, T): of the last position alone, beside the fast kernel
 
 Points: "vision.K" is what enters block K of the vision tower, (pictures, patches and class token, width); "embed" is the
 residual stream before block 0 (picture and words already merged); "block.K" is the stream after block K. What leaves a vision
@@ -40,6 +41,7 @@ class _Cut:
 ATTENTION = ("self_attn", "attention", "attn")      # what families call it in a block
 _CUTS: list[_Cut] = []
 _WATCHED: dict = {}                 # attention module -> function that gets its weights (B, H, Q, K) and returns those to use
+_ROWS: dict = {}                    # attention module -> the queries whose weights are kept, and a function that gets them
 
 
 def points(mllm) -> list[str]:
@@ -126,29 +128,38 @@ def cut(mllm, queries, keys, layers=None):
 
 
 @contextmanager
-def attention(mllm, layers=None, change=None):
+def attention(mllm, layers=None, change=None, queries=None):
     """Keep attention weights: yields a dict, layer -> (B, H, T, T) float32, that fills as the model runs.
 
     layers: all by default.  change: a function of the weights of a layer; what it returns is kept and used in their place.
-    Rows are queries and sum to 1.  Where gradients are on, the weights are part of the graph, so
-    that `mllm.backward` can be asked for theirs.  Memory: H * T * T numbers a layer and row; watch few layers of a large model.
-    Raises Refusal, at the end, when a layer never used the registered attention function.
+    queries: positions, from the end where negative; only their rows are kept, (B, H, queries, T), detached, and the model goes on
+    with its own fast kernel, so that nothing of T x T is ever made.
+    Rows are queries and sum to 1.  Without `queries` and where gradients are on, the weights are part of the graph, so
+    that `mllm.backward` can be asked for theirs.  Memory: H * T * T numbers a layer and row; for a large model name `queries`.
+    Raises Refusal for `queries` together with `change`, as what is only looked at cannot be changed, and, at the end, when a
+    layer never used the registered attention function.
     """
+    if change is not None and queries is not None:
+        raise Refusal("attention(queries=) only looks at some rows, so that `change` could not take effect; leave one of them out.")
     layers, weights = range(len(mllm.parts.blocks)) if layers is None else layers, {}
     modules = {_attention_of(mllm.parts.blocks[k]): k for k in layers}
-    if any(module in _WATCHED for module in modules):
+    if any(module in _WATCHED or module in _ROWS for module in modules):
         raise Refusal("The attention of these layers is being kept already; end that context first.")
 
     def keep(k, given):
         weights[k] = change(given) if change else given
         return weights[k]
 
-    _WATCHED.update({module: partial(keep, k) for module, k in modules.items()})
+    if queries is None:
+        _WATCHED.update({module: partial(keep, k) for module, k in modules.items()})
+    else:
+        _ROWS.update({module: (torch.as_tensor(queries).flatten().long(), partial(keep, k)) for module, k in modules.items()})
     try:
         yield weights
     finally:
         for module in modules:
-            del _WATCHED[module]
+            _WATCHED.pop(module, None)
+            _ROWS.pop(module, None)
     if len(weights) != len(modules):
         raise Refusal(f"Attention was seen in {len(weights)} of {len(modules)} layers: the model did not run, or its other layers "
                       "do not use transformers' attention interface.")
@@ -199,27 +210,48 @@ def _attention_over(base: str):
     def ours(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
         """query (B, H, Q, d), key and value (B, H', K, d) -> (B, Q, H, d) and no weights."""
         plans = [cut for cut in _CUTS if module in cut.modules]
-        keep = _WATCHED.get(module)
-        if not plans and keep is None and base != "eager":
-            return ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, scaling=scaling,
-                                                 dropout=dropout, **kwargs)
+        keep, rows = _WATCHED.get(module), _ROWS.get(module)
         groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-        if base != "sdpa" and kwargs.get("softcap"):                  # Gemma 2; transformers' sdpa leaves it out too
-            scores = kwargs["softcap"] * (scores / kwargs["softcap"]).tanh()
-        if attention_mask is not None and attention_mask.dtype != torch.bool:
-            scores = scores + attention_mask[..., :scores.shape[-1]]
-        allowed = _allowed(attention_mask, scores, plans)
-        for cut in plans:
-            cut.reached.add(module)
-        scores = scores.masked_fill(~allowed, float("-inf"))
-        # A row of padding may see nothing: its weights are 0, not 0 / 0.
-        weights = scores.softmax(-1, dtype=torch.float32).masked_fill(~allowed.any(-1, keepdim=True), 0)
-        if keep is not None:
-            weights = keep(weights)
-        return (weights.to(query.dtype) @ value).transpose(1, 2).contiguous(), None
+        if plans or keep is not None or base == "eager":
+            weights = _weights(base, query, key.repeat_interleave(groups, 1), attention_mask, scaling, plans, kwargs.get("softcap"))
+            for cut in plans:
+                cut.reached.add(module)
+            if keep is not None:
+                weights = keep(weights)
+            out = (weights.to(query.dtype) @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
+        else:
+            weights = None
+            out = ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+        if rows is not None:
+            positions, look = rows
+            at, mask = _rows(positions, query.shape[2], key.shape[2], attention_mask)
+            look((_weights(base, query[:, :, at], key.repeat_interleave(groups, 1), mask, scaling, [], kwargs.get("softcap"))
+                  if weights is None else weights[:, :, at]).detach())
+        return out
     return ours
+
+
+def _rows(positions, q_len: int, k_len: int, mask):
+    """Which rows of this pass are asked for, and the mask of these alone."""
+    first = k_len - q_len
+    at = torch.where(positions < 0, positions + k_len, positions) - first
+    at = at[(at >= 0) & (at < q_len)]
+    if mask is None:
+        return at, (torch.arange(k_len) <= (at + first)[:, None])[None, None]
+    return at, mask[:, :, at.to(mask.device)] if mask.dim() == 4 else mask
+
+
+def _weights(base, query, key, mask, scaling, plans, softcap) -> torch.Tensor:
+    """(B, H, Q, K) float32 attention weights, after the cuts."""
+    scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    if base != "sdpa" and softcap:                                    # Gemma 2; transformers' sdpa leaves it out too
+        scores = softcap * (scores / softcap).tanh()
+    if mask is not None and mask.dtype != torch.bool:
+        scores = scores + mask[..., :scores.shape[-1]]
+    allowed = _allowed(mask, scores, plans)
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    # A row of padding may see nothing: its weights are 0, not 0 / 0.
+    return scores.softmax(-1, dtype=torch.float32).masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
 def _allowed(mask, scores, plans) -> torch.Tensor:
@@ -231,6 +263,7 @@ def _allowed(mask, scores, plans) -> torch.Tensor:
     elif mask.dim() != 4:
         raise Refusal("Cuts need sdpa or eager attention; load the model with attn_implementation=\"sdpa\".")
     else:
+        mask = mask.to(scores.device)
         allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         allowed = allowed[..., :k_len].clone()
     for cut in plans:

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from PIL import Image
 
+from .batches import in_batches
 from .inputs import each, extend, repeat_all, repeat_text, triple, turn
 from .parts import Parts, device_of
 from .pictures import open_picture
@@ -60,7 +61,7 @@ class MLLM:
     model: torch.nn.Module
     processor: object
     parts: Parts
-    batch_size: int = 64                       # questions or pictures in one forward pass
+    batch_size: int = 64                       # questions or pictures in one forward pass; halved when memory runs out
     passes: int = 0                            # forward passes so far, a picture each; generation is not counted
     backward_passes: int = 0
     checks: dict[str, float] = field(default_factory=dict)
@@ -115,13 +116,14 @@ class MLLM:
         for what, given in (("pictures", pictures), ("lists of shots", shots), ("beginnings", begin)):
             if given is not None and len(given) != len(questions):
                 raise Refusal(f"{len(given)} {what} for {len(questions)} questions; give one for each.")
-        out, shots = [], [()] * len(questions) if shots is None else shots
-        for at in range(0, len(questions), self.batch_size):
-            rows = slice(at, at + self.batch_size)
-            turns = [self._conversation(*row)[0] for row in zip(pictures[rows], questions[rows], shots[rows])]
-            inputs = self._inputs(turns, None if begin is None else begin[rows])
-            out += self.tokenizer.batch_decode(self._generate(inputs, most), skip_special_tokens=True)
-        return [text.strip() for text in out]
+        asked = list(zip(pictures, questions, [()] * len(questions) if shots is None else shots, begin or [None] * len(questions)))
+
+        def run(rows):
+            turns = [self._conversation(*row[:3])[0] for row in rows]
+            inputs = self._inputs(turns, None if begin is None else [row[3] for row in rows])
+            return self.tokenizer.batch_decode(self._generate(inputs, most), skip_special_tokens=True)
+
+        return [text.strip() for part in in_batches(self, asked, run) for text in part]
 
     def target(self, prompt: Prompt, word: str | Target | None = None) -> Target:
         """What to explain: the greedy answer (its first 48 tokens), or one word.
@@ -176,23 +178,29 @@ class MLLM:
         batch at a time, so memory stays flat.  Cost: one forward pass a picture, `batch_size` at a time.
         Raises Refusal when `pictures` should take the place of several, or are of a size that the model gives other tokens.
         """
-        inputs = self.forced(prompt, target)
         if pictures is None:
-            return self.score_inputs(inputs, target)
+            return self.score_inputs(self.forced(prompt, target), target)
+        pictures, parts = iter(pictures), []
+        while chunk := list(islice(pictures, self.batch_size)):
+            parts += in_batches(self, chunk, lambda part: self.score_inputs(self.showing(prompt, target, part), target))
+        return torch.cat(parts)
+
+    def showing(self, prompt: Prompt, target: Target, pictures: list[Image.Image]) -> dict:
+        """`forced` with each of some pictures in the place of the prompt's own: a batch.
+
+        Raises Refusal for a prompt of several pictures, and for pictures of a size that the model gives other tokens.
+        """
         if len(prompt.pictures) > 1:
             raise Refusal(f"score(pictures=) puts others in the place of one picture; this prompt has "
                           f"{len(prompt.pictures)}: make a prompt with the pictures that you want scored.")
-        parts, pictures, quick = [], iter(pictures), self._taken_alone(prompt)
-        while chunk := list(islice(pictures, self.batch_size)):
-            if quick and all(picture.size == prompt.picture.size for picture in chunk):
-                batch = {**repeat_text(prompt.inputs, len(chunk)), **self._taken(prompt, chunk)}
-            else:                                # how patches, tiles and sizes are handed over is the processor's matter
-                batch = self._inputs([[turn("user", prompt.question, [picture])] for picture in chunk])
-            if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].expand(len(chunk), -1)):
-                raise Refusal(f"score(pictures=) needs pictures that give the same tokens as the prompt's own of {prompt.picture.width} x "
-                              f"{prompt.picture.height} pixels; resize them to that.")
-            parts.append(self.score_inputs(extend(batch, target.ids[:-1]), target))
-        return torch.cat(parts)
+        if all(picture.size == prompt.picture.size for picture in pictures) and self._taken_alone(prompt):
+            batch = {**repeat_text(prompt.inputs, len(pictures)), **self._taken(prompt, pictures)}
+        else:                                    # how patches, tiles and sizes are handed over is the processor's matter
+            batch = self._inputs([[turn("user", prompt.question, [picture])] for picture in pictures])
+        if not torch.equal(batch["input_ids"], prompt.inputs["input_ids"].expand(len(pictures), -1)):
+            raise Refusal(f"score(pictures=) needs pictures that give the same tokens as the prompt's own of {prompt.picture.width} x "
+                          f"{prompt.picture.height} pixels; resize them to that.")
+        return extend(batch, target.ids[:-1])
 
     def _taken(self, prompt: Prompt, pictures: list[Image.Image]) -> dict:
         """What the image processor alone makes of some pictures, as far as the model takes it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 
+from .batches import in_batches
 from .hooks import edit, record
 from .inputs import repeat_all, repeat_text
 from .refusal import Refusal
@@ -46,11 +47,11 @@ def inputs(mllm, prompt, target, times: int) -> dict:
 
 def score(mllm, prompt, target, streams: torch.Tensor) -> torch.Tensor:
     """Log-probability of the target when each of `streams` (N, T, d) takes the place of the merged one: (N,), in nats."""
-    out = []
-    for batch in streams.split(mllm.batch_size):
-        with edit(mllm, {"embed": lambda x, batch=batch: batch.to(x)}):
-            out.append(mllm.score_inputs(inputs(mllm, prompt, target, len(batch)), target))
-    return torch.cat(out)
+    def run(batch):
+        with edit(mllm, {"embed": batch.to}):
+            return mllm.score_inputs(inputs(mllm, prompt, target, len(batch)), target)
+
+    return torch.cat(in_batches(mllm, streams, run))
 
 
 def gradients(mllm, prompt, target, streams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,11 +59,11 @@ def gradients(mllm, prompt, target, streams: torch.Tensor) -> tuple[torch.Tensor
 
     Cost: one forward and one backward pass through the decoder for each stream, `batch_size` at a time.
     """
-    scores, found = [], []
-    for batch in streams.split(mllm.batch_size):
+    def run(batch):
         leaf = batch.detach().clone().requires_grad_()
-        with edit(mllm, {"embed": lambda x, leaf=leaf: leaf.to(x)}):
+        with edit(mllm, {"embed": leaf.to}):
             value = mllm.score_inputs(inputs(mllm, prompt, target, len(batch)), target, gradient=True)
-        found.append(mllm.backward(value, [leaf])[0].float())
-        scores.append(value.detach())
+        return value.detach(), mllm.backward(value, [leaf])[0].float()
+
+    scores, found = zip(*in_batches(mllm, streams, run))
     return torch.cat(scores), torch.cat(found)

@@ -144,3 +144,38 @@ def test_cuts_agree_on_every_attention_kernel(mllm, prompts, base):
         there = mllm.logits(prompts[0].inputs)
     assert torch.allclose(here, there, atol=1e-4)
     assert not torch.allclose(here, other.logits(prompts[0].inputs), atol=1e-2)
+
+
+def test_some_rows_of_attention_are_those_of_the_whole_and_change_nothing(model, prompts):
+    inputs = {k: torch.cat([p.inputs[k] for p in prompts]) for k in prompts[0].inputs}
+    plain, last = model.logits(inputs), inputs["input_ids"].shape[1] - 1
+    with hooks.attention(model) as whole:
+        model.logits(inputs)
+    with hooks.attention(model, queries=[3, -1]) as rows:
+        assert torch.equal(model.logits(inputs), plain)
+    for layer, weights in whole.items():
+        assert rows[layer].shape == (2, weights.shape[1], 2, last + 1)
+        assert torch.allclose(rows[layer], weights[:, :, [3, last]], atol=1e-5)
+        assert torch.allclose(rows[layer].sum(-1), torch.ones(()), atol=1e-5) and not rows[layer][:, :, 0, 4:].any()
+
+
+def test_some_rows_of_attention_are_right_under_a_cut_and_in_a_padded_batch(model, prompts, mllm):
+    image, _ = positions(prompts[0])
+    last = len(prompts[0].tokens.text) - 1
+    with hooks.cut(model, [last], image), hooks.attention(model, layers=[2], queries=[-1]) as rows:
+        model.logits(prompts[0].inputs)
+    assert not rows[2][0, :, 0, image].any() and torch.allclose(rows[2].sum(-1), torch.ones(()), atol=1e-5)
+    words = ["what color is the star ?", "describe the picture ."]
+    inputs = model._inputs([[{"role": "user", "content": [{"type": "image", "image": p.picture}, {"type": "text", "text": text}]}]
+                            for p, text in zip(prompts, words)])
+    with hooks.attention(model) as whole:
+        model.logits(inputs)
+    with hooks.attention(model, queries=[-1]) as rows:
+        model.logits(inputs)
+    assert all(torch.allclose(rows[k], whole[k][:, :, -1:], atol=1e-5) for k in whole)
+
+
+def test_rows_that_are_only_looked_at_cannot_be_changed(model):
+    with pytest.raises(Refusal, match="leave one of them out"), hooks.attention(model, change=lambda w: w, queries=[-1]):
+        pass
+    assert not hooks._ROWS and not hooks._WATCHED

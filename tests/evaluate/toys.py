@@ -17,7 +17,7 @@ class Toy:
     A stream (K, 16 + 4, 1) of one number a position goes through one block, so that words can be edited before it.
     """
 
-    batch_size, slack = 5, 1e-6
+    name, batch_size, slack, backward_passes = "a toy", 5, 1e-6, 0
 
     def __init__(self, coefficients=COEFFICIENTS, words=WORDS, bend=lambda total: total):
         self.coefficients, self.bend, self.passes = np.asarray(coefficients, float), bend, 0
@@ -27,12 +27,16 @@ class Toy:
     def score(self, prompt, target, pictures):
         out, pictures = [], iter(pictures)
         while chunk := list(islice(pictures, self.batch_size)):
-            self.passes += len(chunk)
-            light = np.stack([np.asarray(p, float).mean(2).reshape(4, 8, 4, 8).mean((1, 3)).ravel() / 255 for p in chunk])
-            patches = torch.from_numpy(light * self.coefficients.ravel())
-            stream = self.parts.blocks[0](torch.cat([patches, self.words.expand(len(chunk), -1)], 1)[..., None])
-            out.append(self.bend(stream.sum((1, 2))))
+            out.append(self.score_inputs(self.showing(prompt, target, chunk), target))
         return torch.cat(out)
+
+    def showing(self, prompt, target, pictures):
+        light = np.stack([np.asarray(p, float).mean(2).reshape(4, 8, 4, 8).mean((1, 3)).ravel() / 255 for p in pictures])
+        return torch.cat([torch.from_numpy(light * self.coefficients.ravel()), self.words.expand(len(pictures), -1)], 1)[..., None]
+
+    def score_inputs(self, stream, target):
+        self.passes += len(stream)
+        return self.bend(self.parts.blocks[0](stream).sum((1, 2)))
 
     def prompt(self, picture=None, question="a b c"):
         boxes = np.array([[8 * c, 8 * r, 8 * c + 8, 8 * r + 8] for r in range(4) for c in range(4)], float)

@@ -401,7 +401,7 @@ BUGS = (
         method("occlusion", checks.check_points_at_the_patch_that_differs), "change more than the one that differs"),
     Bug("the token before the answer is scored", replaced(MLLM, "score_inputs", one_token_early),
         model(handle.check_score_is_the_chain_rule), "the sum of the words' log-probabilities"),
-    Bug("forced words are masked out", replaced(mllm, "_extend", forced_tokens_unseen),
+    Bug("forced words are masked out", replaced(mllm, "extend", forced_tokens_unseen),
         model(handle.check_score_is_the_chain_rule), "the sum of the words' log-probabilities"),
     Bug("log-probabilities are averaged, not summed", replaced(MLLM, "score_inputs", mean_of_words),
         model(handle.check_score_is_the_chain_rule), "the sum of the words' log-probabilities"),

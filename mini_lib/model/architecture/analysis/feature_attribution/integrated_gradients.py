@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .....batches import progress
 from .....covers import filling
 from .....parts import weight_of
 from .....registry import Identity, method
@@ -51,9 +52,10 @@ def integrated_gradients(mllm, prompt, token: str | None = None, *, steps: int =
     empty = baseline(mllm, prompt, target, stream)
     points, weights = (torch.tensor(x, dtype=torch.float32, device=stream.device) for x in np.polynomial.legendre.leggauss(steps))
     total = 0
-    for part, weight in zip(points.split(mllm.batch_size), weights.split(mllm.batch_size)):
-        way = empty.float() + (part[:, None, None] + 1) / 2 * (stream.float() - empty.float())          # (B, T, d)
-        total = total + (weight[:, None, None] / 2 * gradients(mllm, prompt, target, way.to(stream))[1]).sum(0)
+    with progress(steps, "integrated gradients"):
+        for part, weight in zip(points.split(mllm.batch_size), weights.split(mllm.batch_size)):
+            way = empty.float() + (part[:, None, None] + 1) / 2 * (stream.float() - empty.float())          # (B, T, d)
+            total = total + (weight[:, None, None] / 2 * gradients(mllm, prompt, target, way.to(stream))[1]).sum(0)
     values = ((stream - empty)[0].float() * total).sum(-1).cpu().numpy()
     full, none = score(mllm, prompt, target, torch.cat([stream, empty])).tolist()
     return patch_map(values, prompt, target, "nats", "integrated gradients",

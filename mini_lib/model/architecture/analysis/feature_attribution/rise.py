@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from .....batches import progress, spans
 from .....registry import Identity, method
 from .....results import PatchMap
 
@@ -42,10 +43,11 @@ def rise(mllm, prompt, token: str | None = None, *, covers: int = 500, cells: in
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
     rng, scores, shares = np.random.default_rng(seed), [], []
     boxes = np.round(prompt.tokens.boxes).astype(int)
-    for at in range(0, covers, mllm.batch_size):                                    # one batch at a time, or memory grows
-        masks = random_masks(min(mllm.batch_size, covers - at), prompt.picture.size, cells, seen, rng)
-        scores += mllm.score(prompt, target, through(prompt.picture, masks)).tolist()
-        shares.append(np.stack([masks[:, top:bottom, left:right].mean((1, 2)) for left, top, right, bottom in boxes], 1))   # (B, P)
+    with progress(covers, "RISE"):
+        for start, stop in spans(covers, mllm.batch_size):                          # one batch at a time, or memory grows
+            masks = random_masks(stop - start, prompt.picture.size, cells, seen, rng)
+            scores += mllm.score(prompt, target, through(prompt.picture, masks)).tolist()
+            shares.append(np.stack([masks[:, top:bottom, left:right].mean((1, 2)) for left, top, right, bottom in boxes], 1))   # (B, P)
     shares, scores = np.concatenate(shares), np.array(scores)
     values = (scores - scores.mean()) @ (shares - seen) / (covers * seen * (1 - seen))
     return PatchMap(values.reshape(prompt.tokens.grid), "nats gained when seen", prompt.picture, prompt.tokens.boxes, prompt.question,

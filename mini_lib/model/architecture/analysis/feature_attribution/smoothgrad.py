@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 
+from .....batches import progress, spans
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
 from .....streams import gradients, merged
@@ -38,10 +39,11 @@ def smoothgrad(mllm, prompt, token: str | None = None, *, noise: float = 0.15, s
     stream = merged(mllm, prompt, target)
     spread = noise * stream.float().std(-1, keepdim=True)                           # (1, T, 1)
     draw, total = torch.Generator().manual_seed(seed), 0
-    for at in range(0, samples, mllm.batch_size):                                   # one batch at a time, or memory grows
-        shape = (min(mllm.batch_size, samples - at), *stream.shape[1:])
-        noisy = stream + (torch.randn(shape, generator=draw).to(stream.device) * spread).to(stream)
-        total = total + gradients(mllm, prompt, target, noisy)[1].sum(0)
+    with progress(samples, "SmoothGrad"):
+        for start, stop in spans(samples, mllm.batch_size):                         # one batch at a time, or memory grows
+            shape = (stop - start, *stream.shape[1:])
+            noisy = stream + (torch.randn(shape, generator=draw).to(stream.device) * spread).to(stream)
+            total = total + gradients(mllm, prompt, target, noisy)[1].sum(0)
     values = (stream[0].float() * total / samples).sum(-1).cpu().numpy()
     return patch_map(values, prompt, target, "nats, to first order", "SmoothGrad x input",
                      mllm.spent(before) | {"noise": noise, "samples": samples, "seed": seed})
