@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import __version__
+from . import __version__, sweep
 from .book import commands as book_commands
 from .families import commands as families_commands
 from .refusal import Refusal
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     families_commands.add_parser(commands)
     scoreboard_commands.add_parser(commands, _load)
+    sweep.add_parser(commands, _load)
     book_commands.add_parser(commands)
     taxonomy_commands.add_parser(commands)
     return parser

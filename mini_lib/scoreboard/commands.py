@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..records import place as places
+from ..records import team
 from ..refusal import Refusal, nearest
 
 
@@ -55,11 +57,9 @@ def scoreboard(load: Callable, args) -> int:
             raise Refusal(f"{option} {value!r} is not known{nearest(value, known)}")
     rows, options = all_rows(args.methods), runs.Options(args.samples, few, args.seed, args.cover, args.zoom)
 
-    state = runs.team(args.device)
-    place, wait, device = (0, 1), lambda: None, args.device
-    if state is not None:
-        place, wait = (state.process_index, state.num_processes), state.wait_for_everyone
-        device = None if args.device_map else str(state.device)
+    state = team(args.device)
+    place, wait = places(state)
+    device = args.device if state is None else None if args.device_map else str(state.device)
     mllm = load(args.model, device, args.dtype, args.device_map, args.checkpoint)
     found = runs.run(mllm, rows, options, folder, place, wait)
     if place[0]:

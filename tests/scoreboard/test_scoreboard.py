@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mini_lib import records
 from mini_lib.cli import main
 from mini_lib.evaluate import chance, pointing
 from mini_lib.refusal import Refusal
@@ -240,8 +241,8 @@ def test_a_run_killed_while_it_wrote_its_header_starts_anew(mllm, whole, tmp_pat
     source = (whole[1] / "records-0.jsonl").read_bytes()
     (tmp_path / "records-0.jsonl").write_bytes(source[:40])
     head = runs.header(mllm, ROWS, OPTIONS)
-    assert runs.read(tmp_path, head) == {}
-    runs._appending(tmp_path / "records-0.jsonl", head).close()
+    assert records.read(tmp_path, head) == {}
+    records.appending(tmp_path / "records-0.jsonl", head).close()
     assert (tmp_path / "records-0.jsonl").read_bytes() == source[:source.index(b"\n") + 1]
 
 
@@ -405,6 +406,6 @@ def test_without_accelerate_several_processes_are_told_what_is_missing(monkeypat
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(Refusal, match="pip install accelerate"):
-        runs.team()
+        records.team()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert runs.team() is None
+    assert records.team() is None
