@@ -67,6 +67,7 @@ class MLLM:
     checks: dict[str, float] = field(default_factory=dict)
     looked: dict = field(default_factory=dict, repr=False)     # sizes of pictures -> the views that the processor makes of them
     alone: dict = field(default_factory=dict, repr=False)      # size of a picture -> whether the image processor alone will do
+    no_gradients: str = ""                     # why gradients of this model are wrong; found for quantised ones, as they are loaded
     along: bool = False                        # whether the decoder needs the picture's inputs beside the merged stream
 
     def __repr__(self) -> str:
@@ -85,7 +86,12 @@ class MLLM:
     @property
     def slack(self) -> float:
         """How far two log-probabilities that should be equal may drift apart in this model's dtype, in nats."""
-        return 1e-3 if self.model.dtype == torch.float32 else 0.3
+        return 1e-3 if self.exact else 0.3
+
+    @property
+    def exact(self) -> bool:
+        """Whether the model computes in float32 with weights of its own, and not in half precision or quantised."""
+        return self.model.dtype == torch.float32 and not getattr(self.model, "is_quantized", False)
 
     def prompt(self, picture, question: str, shots: Sequence = ()) -> Prompt:
         """Put a picture, or several, and a question into the model's own chat form.
@@ -235,7 +241,12 @@ class MLLM:
         return {"forward_passes": self.passes - before[0], "backward_passes": self.backward_passes - before[1]}
 
     def backward(self, scores: torch.Tensor, wanted: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Gradients of each score (N,) with respect to its own rows of the wanted tensors; no `.grad` is left anywhere."""
+        """Gradients of each score (N,) with respect to its own rows of the wanted tensors; no `.grad` is left anywhere.
+
+        Raises Refusal where `load` found that a quantised model's gradients are wrong.
+        """
+        if self.no_gradients:
+            raise Refusal(self.no_gradients)
         self.backward_passes += len(scores)
         return torch.autograd.grad(scores.sum(), wanted)
 
