@@ -8,17 +8,19 @@ saves something, as do methods of the merged stream, which run the vision tower 
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 from .covers import filling
-from .hooks import edit
+from .hooks import attention, edit
 from .inputs import repeat_text
 from .streams import gradients, merged, score
 
@@ -27,12 +29,16 @@ STEPS = 64
 
 @dataclass(frozen=True)
 class Cost:
-    """times: seconds of each run, sorted.  passes: forward and backward passes of one run.  plain: seconds of as many plain ones."""
+    """times: seconds of each run, sorted.  passes: forward and backward passes of one run.  plain: seconds of as many plain ones.
+
+    memory: MB at the peak of a run beyond that of the plain passes; None where it cannot be told.
+    """
 
     name: str
     times: list[float]
     passes: tuple[int, int]
     plain: float
+    memory: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -41,15 +47,23 @@ class Cost:
     def __str__(self) -> str:
         said = f"{1000 * statistics.median(self.times):.1f} ms ({1000 * self.times[0]:.1f} to {1000 * self.times[-1]:.1f}, n = {len(self.times)})"
         forward, backward = self.passes
-        return f"{self.name:32} {said}; {forward} forward, {backward} backward passes: {self.ratio:.2f} times the plain ones"
+        more = "" if self.memory is None else f", {self.memory:+,.0f} MB"
+        return f"{self.name:32} {said}; {forward} forward, {backward} backward passes: {self.ratio:.2f} times the plain ones{more}"
 
 
 def bench(mllm, prompt, methods: dict, runs: int = 5) -> Iterator[Cost]:
     """A Cost for each method, its runs in turn with the plain passes it is held against; then the pairs of `beside_captum`.
 
+    The first is no method but attention as far as one position looks: what it costs to see any of it.
     The answer is found beforehand: generation is in no method's count.
     """
     target = mllm.target(prompt)
+
+    def rows():
+        with attention(mllm, queries=[-1]):
+            mllm.logits(prompt.inputs)
+
+    yield from costs(mllm, prompt, target, {"attention of one position": rows}, runs)
     for method in methods.values():
         yield from costs(mllm, prompt, target, {method.slug: partial(method.explain, mllm, prompt, target)}, runs)
     if find_spec("captum"):
@@ -72,11 +86,37 @@ def costs(mllm, prompt, target, functions: dict[str, Callable], runs: int) -> li
     forward, both = _plain(mllm, prompt, target, *sizes)
     for plain in (*forward, both):
         plain()
+    plain = peak(both if any(made[1] for made in passes.values()) else forward[0])
+    peaks = {name: peak(function) for name, function in functions.items()}
     timed = _times([*functions.values(), *forward, both], runs)
     seconds = [statistics.median(one) for one in timed[len(functions):]]
     each = seconds[0] / sizes[0], (seconds[2] - seconds[1]) / sizes[1]
-    return [Cost(name, sorted(times), passes[name], sum(n * one for n, one in zip(passes[name], each)))
-            for name, times in zip(functions, timed)]
+    return [Cost(name, sorted(times), passes[name], sum(n * one for n, one in zip(passes[name], each)),
+                 None if plain is None else peaks[name] - plain) for name, times in zip(functions, timed)]
+
+
+def peak(function: Callable) -> float | None:
+    """MB that a call needs at its peak beyond what is held before it: of the GPU, or of this process under Linux; else None."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - held) / 1e6
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    try:
+        reset.write_text("5")                                            # the highest resident size begins anew
+        held = _resident(status, "VmRSS")
+        function()
+        return _resident(status, "VmHWM") - held
+    except OSError:
+        return None
+
+
+def _resident(status: Path, name: str) -> float:
+    return next(float(row.split()[1]) for row in status.read_text().splitlines() if row.startswith(f"{name}:")) / 1e3
 
 
 def beside_captum(mllm, prompt, target) -> dict[str, dict[str, Callable]]:

@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="time what each method costs on tiny")
     bench.add_argument("--model")
+    bench.add_argument("--method", nargs="+", metavar="SLUG", help="all by itself; with --wide on a CPU those of a few passes")
+    bench.add_argument("--wide", action="store_true", help="an untrained model of LLaVA-1.5's full width: all 32 layers where a GPU holds them")
+    bench.add_argument("--layers", type=int, metavar="N", help="of --wide")
+    bench.add_argument("--runs", type=int, default=5, metavar="N", help="how often each is timed")
     bench.set_defaults(run=_bench)
 
     families_commands.add_parser(commands)
@@ -311,11 +315,24 @@ def _card(args) -> int:
 
 
 def _bench(args) -> int:
+    from .registry import find, methods
+    chosen = {method.slug: method for method in map(find, args.method)} if args.method else methods()
+    for option, value in (("--layers", args.layers), ("--runs", args.runs)):
+        if value is not None and value < 1:
+            raise Refusal(f"{option} {value}: give 1 or more.")
+    if args.model and args.wide or args.layers and not args.wide:
+        raise Refusal("--layers goes with --wide, and --wide is a model of its own; leave the other out.")
     from . import world
     from .bench import bench
-    from .registry import methods
+    if args.wide:
+        from .bench_wide import QUICK, wide
+        mllm = wide(args.layers)
+        if mllm.device.type == "cpu" and not args.method:
+            chosen = {slug: chosen[slug] for slug in QUICK}
+    else:
+        mllm = _load(args.model)
     sample = world.sample(1, seed=0, kinds=("color",))[0]
-    mllm = _load(args.model)
-    for row in bench(mllm, mllm.prompt(sample.picture, sample.question), methods()):
-        print(row)
+    print(mllm)
+    for row in bench(mllm, mllm.prompt(sample.picture, sample.question), chosen, args.runs):
+        print(row, flush=True)
     return 0

@@ -80,6 +80,15 @@ def load(model: str | Path | None = None, *, checkpoint: int | None = None, devi
             network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except (AssertionError, RuntimeError) as error:
             raise Refusal(f"{name} cannot go to {device!r}: {_first_line(error)}") from None
+    return wrap(network, processor, name, check)
+
+
+def wrap(network, processor, name: str = "", check: bool = True) -> MLLM:
+    """The handle of a model and its processor that are in memory already, such as one that was just fine-tuned.
+
+    The model is set to eval mode and its weights to need no gradient.  check, and what is raised: as of `load`.
+    """
+    name = name or type(network).__name__
     processor.tokenizer.padding_side = "left"               # or a batch would go on generating after its padding
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token

@@ -43,7 +43,7 @@ def test_plain_passes_cost_about_1_and_a_method_that_sleeps_more(mllm, asked):
 def test_each_method_has_a_cost_and_captum_stands_beside_it(mllm, asked):
     small = replace(mllm, batch_size=8)
     known = {slug: methods()[slug] for slug in ("gradient-input", "token-ablation")}
-    found = list(bench.bench(small, asked[0], known, runs=1))
+    found = list(bench.bench(small, asked[0], known, runs=1))[1:]
     assert [cost.name for cost in found[:2]] == list(known) and found[0].passes == (3, 1)
     if not find_spec("captum"):
         pytest.skip("captum is not installed: nothing is timed beside it")
@@ -60,3 +60,27 @@ def test_captums_gradients_are_counted(mllm, asked):
     explained = methods()["integrated-gradients"].explain(mllm, prompt, target, steps=bench.STEPS)
     ours, before = mllm.passes - before, mllm.passes
     assert integrated() == explained.measured["backward_passes"] == bench.STEPS and abs(mllm.passes - before - ours) <= 2
+
+
+def test_the_peak_of_a_call_is_what_it_held_at_most(mllm):
+    import torch
+
+    def holds():
+        one = torch.ones(50_000_000)                             # 200 MB, and as much again while they are added
+        return float((one + one)[0])
+    if bench.peak(lambda: None) is None:
+        pytest.skip("this system does not tell the highest memory of a process")
+    assert 350 < bench.peak(holds) < 500
+
+
+def test_attention_of_one_position_is_the_first_row_and_costs_little_more_than_a_pass(mllm, asked):
+    first = next(bench.bench(mllm, asked[0], {}, runs=3))
+    assert first.name == "attention of one position" and first.passes == (1, 0) and first.ratio < 3
+
+
+@pytest.mark.parametrize("argv, says", [(["--layers", "2"], "--wide"), (["--wide", "--model", "tiny"], "leave the other out"),
+                                        (["--runs", "0"], "--runs 0"), (["--method", "oclusion"], "occlusion")])
+def test_slips_are_refused_before_a_model_is_made(capsys, argv, says):
+    from mini_lib.cli import main
+    assert main(["bench", *argv]) == 2
+    assert says in capsys.readouterr().err

@@ -30,8 +30,10 @@ def lint(path: Path, folder: Path | None = None) -> list[str]:
     cells = [{**cell, "source": "".join(cell["source"])} for cell in notebook["cells"]]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     prose = "\n\n".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
-    found = [*executed(code), *clean_outputs(code), *plain_markdown(prose), *set_up(code, folder), *spine(prose),
-             *callouts(prose), *image_texts(prose, code), *imports(code), *references(prose, folder)]
+    found = [*executed(code), *clean_outputs(code), *plain_markdown(prose), *set_up(code, folder), *one_title(prose),
+             *image_texts(prose, code), *imports(code), *references(prose, folder)]
+    if Path(path).resolve().parent.name != "chapters":       # a notebook right there is about the library, not about a node of the tree
+        found += [*spine(prose), *callouts(prose)]
     if len(text) > LIMIT:
         found.append(f"the file has {len(text) // 1000} kB; at most {LIMIT // 1000} are allowed")
     if "widgets" in notebook.get("metadata", {}):
@@ -79,6 +81,9 @@ def spine(prose):
         yield ("headings of level two must be the chapter spine, in its order"
                + (f"; missing: {', '.join(missing)}" if missing else "")
                + (f"; not in the spine: {', '.join(extra)}" if extra else ""))
+
+
+def one_title(prose):
     if len(re.findall(r"^# ", without_code(prose), re.MULTILINE)) != 1:
         yield "there must be exactly one heading of level one, the title"
 

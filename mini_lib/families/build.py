@@ -78,18 +78,28 @@ def template(family: Family) -> str:
 
 def build(family: Family, folder: Path, seed: int = 0) -> Path:
     """Write the family's model, tokenizer and processor to a folder, as one finds them on the Hub."""
-    folder.mkdir()
-    words = tokenizer(family)
-    fill = {"VOCABULARY": len(words), "BOS": words.bos_token_id, "EOS": words.eos_token_id, "PAD": words.pad_token_id, **words.get_vocab()}
-    config = _filled(family.config, fill)
-    kind = AutoConfig.for_model(family.kind, **config)
+    words = write_processor(family, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _network(family, kind)
+        network = untrained(family, words)
     redraw(network, torch.Generator().manual_seed(seed), family.gain)
+    network.save_pretrained(folder)
+    return folder
+
+
+def untrained(family: Family, words: PreTrainedTokenizerFast):
+    """The family's model as transformers starts it, with a generation config that says no special tokens."""
+    fill = {"VOCABULARY": len(words), "BOS": words.bos_token_id, "EOS": words.eos_token_id, "PAD": words.pad_token_id, **words.get_vocab()}
+    network = _network(family, AutoConfig.for_model(family.kind, **_filled(family.config, fill)))
     network.generation_config = GenerationConfig(bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
                                                  pad_token_id=words.pad_token_id, suppress_tokens=sorted(words.all_special_ids))
-    network.save_pretrained(folder)
+    return network
+
+
+def write_processor(family: Family, folder: Path) -> PreTrainedTokenizerFast:
+    """Write the family's tokenizer, image processor and chat form to a folder that it makes; returns the tokenizer."""
+    folder.mkdir()
+    words = tokenizer(family)
     words.save_pretrained(folder)
     name, arguments = family.pictures
     getattr(transformers, name)(**arguments).save_pretrained(folder)
@@ -97,7 +107,7 @@ def build(family: Family, folder: Path, seed: int = 0) -> Path:
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **arguments}))
     if family.template:
         (folder / "chat_template.jinja").write_text(template(family))
-    return folder
+    return words
 
 
 def _network(family: Family, config):
