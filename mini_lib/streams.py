@@ -47,11 +47,13 @@ def inputs(mllm, prompt, target, times: int) -> dict:
 
 def score(mllm, prompt, target, streams: torch.Tensor) -> torch.Tensor:
     """Log-probability of the target when each of `streams` (N, T, d) takes the place of the merged one: (N,), in nats."""
-    def run(batch):
-        with edit(mllm, {"embed": batch.to}):
-            return mllm.score_inputs(inputs(mllm, prompt, target, len(batch)), target)
+    return torch.cat(in_batches(mllm, streams, lambda batch: at_once(mllm, prompt, target, batch)))
 
-    return torch.cat(in_batches(mllm, streams, run))
+
+def at_once(mllm, prompt, target, streams: torch.Tensor) -> torch.Tensor:
+    """The same for one batch, however large; for what also differs from row to row, such as cuts, within `in_batches`."""
+    with edit(mllm, {"embed": streams.to}):
+        return mllm.score_inputs(inputs(mllm, prompt, target, len(streams)), target)
 
 
 def gradients(mllm, prompt, target, streams: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
