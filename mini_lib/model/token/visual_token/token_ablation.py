@@ -66,16 +66,15 @@ def layers_identity(mllm, prompt) -> list[Identity]:
         wanted = clean[layer][0].clone()
         wanted[image[chosen]] = clean[layer][0, image].mean(0)
         off.append(float((seen[layer][0] - wanted).abs().max() / wanted.abs().max()))
-    everything = np.ones((1, len(image)), bool)
-    late = effects(mllm, prompt, target, everything, layers[-1])[0]
+    late = replaced(mllm, prompt, target, stream, np.ones((1, len(image)), bool), layers[-1]) - plain.numpy()
     whole = float((plain - mllm.score(prompt, target)).abs().max())
     return [Identity("the chosen tokens become the mean of their layer, and all else stays", max(off), mllm.slack / 100),
-            Identity("replacing all image tokens after the last block changes nothing", abs(float(late)), mllm.slack),
+            Identity("replacing all image tokens after the last block changes nothing", float(np.abs(late).max()), mllm.slack),
             Identity("with nothing replaced the score is the model's own", whole, mllm.slack)]
 
 
 @method("token-ablation-by-layer", node="model/token/visual-token", paper=PAPER, identity=layers_identity,
-        cost="for each layer one forward pass a set of tokens and one more, and two, once the answer is known; no backward pass")
+        cost="one forward pass a layer and set of tokens, and three more, once the answer is known; no backward pass")
 def token_ablation_by_layer(mllm, prompt, token: str | None = None, sets: dict[str, np.ndarray] | None = None) -> Curves:
     """How much of the answer goes when image tokens are replaced before the first block, or after a later one.
 
@@ -90,19 +89,27 @@ def token_ablation_by_layer(mllm, prompt, token: str | None = None, sets: dict[s
     if chosen.shape[1] != count:
         raise Refusal(f"The picture has {count} image tokens, and the sets name {chosen.shape[1]}; give one bool for each.")
     stream = merged(mllm, prompt, target)
-    lost = np.stack([effects(mllm, prompt, target, chosen, layer, stream) for layer in layers], 1)      # (sets, layers)
+    whole = float(score(mllm, prompt, target, stream)[0])
+    lost = whole - np.stack([replaced(mllm, prompt, target, stream, chosen, layer) for layer in layers], 1)     # (sets, layers)
     return Curves(lost, list(sets), layers, "replaced after", "nats lost", "token ablation by layer", question=prompt.question,
                   target=target.text, measured={"forward_passes": mllm.passes - before})
 
 
-def effects(mllm, prompt, target, sets: np.ndarray, layer: str = "embed", stream: torch.Tensor | None = None) -> np.ndarray:
-    """E_l(S) for many sets of image tokens at once.
+def effects(mllm, prompt, target, sets: np.ndarray) -> np.ndarray:
+    """E_0(S) for many sets of image tokens at once.
 
-    sets: (N, P) bool, which tokens each run replaces.  layer: where, a point of the residual stream.
-    stream: the merged stream (1, T, d), if it is known already.  Returns (N,) nats.
+    sets: (N, P) bool, which tokens each run replaces.  Returns (N,) nats.
     """
-    stream = merged(mllm, prompt, target) if stream is None else stream
     sets = np.concatenate([np.zeros((1, sets.shape[1]), bool), sets])               # none replaced: what is left of
+    scores = replaced(mllm, prompt, target, merged(mllm, prompt, target), sets)
+    return scores[0] - scores[1:]
+
+
+def replaced(mllm, prompt, target, stream: torch.Tensor, sets: np.ndarray, layer: str = "embed") -> np.ndarray:
+    """Log-probability of the target with each of `sets` (N, P) replaced at a point of the residual stream: (N,), in nats.
+
+    stream: (1, T, d), what enters block 0, picture and words merged.
+    """
     out = []
     for at in range(0, len(sets), mllm.batch_size):                                 # one batch at a time, or memory grows
         chosen = torch.from_numpy(sets[at:at + mllm.batch_size])                    # (B, P)
@@ -112,8 +119,7 @@ def effects(mllm, prompt, target, sets: np.ndarray, layer: str = "embed", stream
         else:
             with edit(mllm, {layer: change}):
                 out.append(score(mllm, prompt, target, batch))
-    scores = torch.cat(out).numpy()
-    return scores[0] - scores[1:]
+    return torch.cat(out).numpy()
 
 
 def averaged(stream: torch.Tensor, image: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
