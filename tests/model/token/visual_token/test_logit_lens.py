@@ -106,7 +106,7 @@ def first(mllm, tokens, states, names):
     return np.array(names)[chance.argmax(-1)]
 
 
-@pytest.mark.parametrize("kind, names, least, control", [("color", world.COLORS, 0.5, 0.25), ("shape", world.SHAPES, 0.85, 0.3)])
+@pytest.mark.parametrize("kind, names, least, control", [("color", world.COLORS, 0.5, 0.4), ("shape", world.SHAPES, 0.85, 0.4)])
 def test_among_rivals_the_right_word_is_first_at_every_layer(mllm, tokens, others, kind, names, least, control):
     """A finding that the likeliest of all words hides; a probe, trained on other pictures, is better still."""
     words, noise = first(mllm, tokens, tokens.states, names), redrawn(mllm, 0)
