@@ -71,10 +71,11 @@ def patch_map(values: np.ndarray, prompt, target, unit: str, method: str, measur
 
 @dataclass(frozen=True)
 class LensGrid:
-    """What each image token says at each layer, read through the model's own unembedding.
+    """What each image token says at each layer.
 
     words: (layers, rows, columns) the likeliest word; chance: the same shape, its probability.
     word_chance: (layers, rows, columns) probability of `target`.  layers: their names, "embed" first.
+    unit: what `chance` and `word_chance` are, from 0 to 1, where they are no probabilities.
     """
 
     words: np.ndarray
@@ -87,11 +88,12 @@ class LensGrid:
     target: str
     method: str
     measured: dict = field(default_factory=dict)
+    unit: str = "probability"
 
     def __repr__(self) -> str:
         layer, row, column = np.unravel_index(self.word_chance.argmax(), self.word_chance.shape)
         return (f"LensGrid({self.method}, {len(self.layers)} layers of {self.words.shape[1]} x {self.words.shape[2]} patches; "
-                f"the probability of {self.target!r} is highest at {self.layers[layer]}, row {row + 1}, column {column + 1}: "
+                f"the {self.unit} of {self.target!r} is highest at {self.layers[layer]}, row {row + 1}, column {column + 1}: "
                 f"{self.word_chance.max():.3g})")
 
     def plot(self, layer: int = -1):
@@ -106,7 +108,7 @@ class LensGrid:
 
     def to_dict(self) -> dict:
         """Plain data for JSON."""
-        return {"method": self.method, "question": self.question, "target": self.target, "layers": self.layers,
+        return {"method": self.method, "question": self.question, "target": self.target, "unit": self.unit, "layers": self.layers,
                 "words": self.words.tolist(), "probabilities": _short(self.chance),
                 "target_probabilities": _short(self.word_chance),
                 "boxes": np.round(self.boxes, 2).tolist(), "measured": self.measured}

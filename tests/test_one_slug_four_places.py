@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def python_slugs(base, prefix):
-    """mini_lib/model/token/visual_token.py -> model/token/visual-token; what lies in a leaf's own folder -> the leaf"""
+    """mini_lib/data/input_output.py -> data/input-output; what lies in a leaf's own folder -> the leaf"""
     files = [f for branch in BRANCHES for f in (ROOT / base / branch).rglob(f"{prefix}*.py") if f.name != "__init__.py"]
     slugs = {str(f.relative_to(ROOT / base).with_name(f.stem.removeprefix(prefix))).replace("_", "-") for f in files}
     return {next((leaf for leaf in runnable_slugs() if slug.startswith(f"{leaf}/")), slug) for slug in slugs}

@@ -22,7 +22,7 @@ from mini_lib.conformance import case, checks, handle, models, run
 from mini_lib.data import input_output
 from mini_lib.mllm import MLLM
 from mini_lib.model.architecture.analysis.feature_attribution import integrated_gradients
-from mini_lib.model.token import visual_token
+from mini_lib.model.token.visual_token import logit_lens
 from mini_lib.refusal import Refusal
 from mini_lib.results import PatchMap
 
@@ -373,9 +373,9 @@ BUGS = (
         model(handle.check_pixels_arrive), "score as they do in prompts of their own"),
     Bug("a boolean mask is written into an additive one", replaced(hooks, "_allowed", boolean_into_additive),
         loading(attn_implementation="eager"), "all image keys cut = blind to the picture"),
-    Bug("the final norm is applied twice", replaced(visual_token, "read", normed_twice),
+    Bug("the final norm is applied twice", replaced(logit_lens, "read", normed_twice),
         method("logit-lens", checks.check_identities), "the lens at the last layer is the model's answer"),
-    Bug("the final norm is left out", replaced(visual_token, "read", never_normed),
+    Bug("the final norm is left out", replaced(logit_lens, "read", never_normed),
         method("logit-lens", checks.check_identities), "the lens at the last layer is the model's answer"),
     Bug("output[0] of a tensor is recorded", replaced(hooks, "_attach", hooked_after(first_row_recorded)),
         loading(), "lens at the last layer = logits"),
