@@ -30,11 +30,12 @@ from .refusal import Refusal, nearest
 
 @dataclass(eq=False)
 class _Cut:
-    """A cut in force: in these attention modules, `queries` are kept from `keys`; `reached` fills as the model runs."""
+    """A cut in force: in these attention modules, and rows of the batch, `queries` are kept from `keys`; `reached` fills as it runs."""
 
     modules: set
     queries: torch.Tensor
     keys: torch.Tensor
+    rows: torch.Tensor | None = None
     reached: set = field(default_factory=set)
 
 
@@ -106,17 +107,19 @@ def _attach(mllm, point: str, function):
 
 
 @contextmanager
-def cut(mllm, queries, keys, layers=None):
+def cut(mllm, queries, keys, layers=None, rows=None):
     """Attention knock-out: in the given layers (all by default), `queries` cannot attend to `keys`.
 
-    queries, keys: positions in the sequence.  Their scores become minus infinity before the softmax, so the weight is
-    exactly 0 and the rest of the row still sums to 1.  Raises Refusal when a row would have nothing left to see, when
+    queries, keys: positions in the sequence.  rows: which rows of the batch (all by default); with several cuts in force, each row
+    can have its own.  The scores become minus infinity before the softmax, so the weight is
+    exactly 0 and what the query still sees sums to 1.  Raises Refusal when a row would have nothing left to see, when
     rows of a batch are padded differently (positions would mean different tokens), or, at the end, when the model did
     not run or a layer does not use the registered attention function: its cut would have been a silent no-op.
     """
     layers = range(len(mllm.parts.blocks)) if layers is None else layers
     modules = {_attention_of(mllm.parts.blocks[k]) for k in layers}
-    plan = _Cut(modules, torch.as_tensor(queries).flatten().long(), torch.as_tensor(keys).flatten().long())
+    plan = _Cut(modules, *(torch.as_tensor(part).flatten().long() for part in (queries, keys)),
+                None if rows is None else torch.as_tensor(rows).flatten().long())
     _CUTS.append(plan)
     try:
         yield
@@ -128,14 +131,16 @@ def cut(mllm, queries, keys, layers=None):
 
 
 @contextmanager
-def attention(mllm, layers=None, change=None, queries=None):
+def attention(mllm, layers=None, change=None, queries=None, reduce=None):
     """Keep attention weights: yields a dict, layer -> (B, H, T, T) float32, that fills as the model runs.
 
     layers: all by default.  change: a function of the weights of a layer; what it returns is kept and used in their place.
     queries: positions, from the end where negative; only their rows are kept, (B, H, queries, T), detached, and the model goes on
     with its own fast kernel, so that nothing of T x T is ever made.
+    reduce: a function of the weights of a layer; what it returns is kept, and the weights are used as they are.
     Rows are queries and sum to 1.  Without `queries` and where gradients are on, the weights are part of the graph, so
-    that `mllm.backward` can be asked for theirs.  Memory: H * T * T numbers a layer and row; for a large model name `queries`.
+    that `mllm.backward` can be asked for theirs.  Memory: H * T * T numbers a layer and row; for a large model name `queries`, or
+    `reduce` the weights to what is asked about.
     Raises Refusal for `queries` together with `change`, as what is only looked at cannot be changed, and, at the end, when a
     layer never used the registered attention function.
     """
@@ -147,8 +152,9 @@ def attention(mllm, layers=None, change=None, queries=None):
         raise Refusal("The attention of these layers is being kept already; end that context first.")
 
     def keep(k, given):
-        weights[k] = change(given) if change else given
-        return weights[k]
+        used = change(given) if change else given
+        weights[k] = reduce(used) if reduce else used
+        return used
 
     if queries is None:
         _WATCHED.update({module: partial(keep, k) for module, k in modules.items()})
@@ -266,13 +272,18 @@ def _allowed(mask, scores, plans) -> torch.Tensor:
         mask = mask.to(scores.device)
         allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         allowed = allowed[..., :k_len].clone()
+    uneven = bool(plans) and bool((allowed != allowed[:1]).any())
     for cut in plans:
-        rows = cut.queries[(cut.queries >= first) & (cut.queries < k_len)] - first
-        keys = cut.keys[cut.keys < k_len]
-        if len(rows) and len(keys) and (allowed != allowed[:1]).any():
+        queries = (cut.queries[(cut.queries >= first) & (cut.queries < k_len)] - first).to(scores.device)
+        keys = cut.keys[cut.keys < k_len].to(scores.device)
+        if len(queries) and len(keys) and uneven:
             raise Refusal("A cut names positions, and the rows of this batch are padded differently; run prompts of one length.")
-        before = allowed[:, :, rows].any(-1)
-        allowed[:, :, rows.to(scores.device)[:, None], keys.to(scores.device)] = False
-        if (before & ~allowed[:, :, rows].any(-1)).any():
+        if cut.rows is not None and len(allowed) < len(scores):
+            allowed = allowed.repeat(len(scores), 1, 1, 1)
+        rows = torch.arange(len(allowed)) if cut.rows is None else cut.rows
+        rows = rows.to(scores.device)[:, None]
+        before = allowed[rows, :, queries].any(-1)
+        allowed[rows[..., None], :, queries[:, None], keys] = False
+        if (before & ~allowed[rows, :, queries].any(-1)).any():
             raise Refusal("A cut would leave a position with nothing to attend to; spare its own position or the first token.")
     return allowed
