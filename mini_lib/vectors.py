@@ -31,7 +31,7 @@ def states(mllm, prompts: Sequence, positions: Sequence, names: Sequence[str] | 
     positions: for each prompt one position or several.  names: points of `hooks`; by itself "embed" and every block.  Those of
     the vision tower count the tower's own positions, and need a tower that keeps one row a picture and one width.
     Prompts of one form go through the model together, `batch_size` at a time. Cost: one forward pass a prompt.
-    Raises Refusal for no prompts, or no positions for one of them.
+    Raises Refusal for no prompts, for one without positions, and for a position that is not there.
     """
     if not len(prompts) or len(positions) != len(prompts):
         raise Refusal(f"{len(prompts)} prompts and {len(positions)} lists of positions; give at least one prompt, and a list for each.")
@@ -51,5 +51,7 @@ def states(mllm, prompts: Sequence, positions: Sequence, names: Sequence[str] | 
             if any(len(seen[name]) != len(chunk) or seen[name].dim() != 3 for name in names):
                 raise Refusal(f"{mllm.name} does not keep one row a prompt at {', '.join(names)}; ask for points of the decoder.")
             for row, i in enumerate(chunk):
+                if int(where[i].max()) >= min(seen[name].shape[1] for name in names):
+                    raise Refusal(f"There is no position {int(where[i].max())} at {', '.join(names)} for {prompts[i].question!r}.")
                 out[i] = torch.stack([seen[name][row, where[i].to(seen[name].device)].float().mean(0).cpu() for name in names])
     return torch.stack(out)

@@ -99,25 +99,25 @@ def joint(vectors, lows, highs) -> np.ndarray:
 
 def plane(vectors) -> tuple[np.ndarray, float]:
     """(K, d) -> places in the plane in which they vary most (K, 2), and the share of the variance that it holds."""
-    centred = np.asarray(vectors, float) - np.mean(vectors, 0)
+    centred = np.asarray(vectors, float)
+    centred = centred - centred.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     return left[:, :2] * sizes[:2], float((sizes[:2] ** 2).sum() / (sizes ** 2).sum())
 
 
-def neighbours(places) -> tuple[int, float]:
-    """Going round the plane by angle, how many of the K neighbours are neighbours on the true circle 0, 1, …, K - 1?
+def tour(places) -> tuple[int, float]:
+    """Going once round the plane by angle, how many steps of the true circle 0, 1, …, K - 1 does one walk? K is the least.
 
-    Returns (count, p): p is the share of all K! orders that keep as many, for up to 8 things.
+    places: (K, 2).  Returns (steps, p): p is the share of all K! orders with no more steps, for 4 to 8 things.
     """
     places = np.asarray(places)
-    if not 4 <= len(places) <= 8:
-        raise Refusal(f"{len(places)} things: all orders of 4 to 8 can be tried.")
-    orders = np.array(list(permutations(range(len(places)))))
-    steps = abs(orders - np.roll(orders, 1, 1))
-    chance = ((steps == 1) | (steps == len(places) - 1)).sum(1)
+    size = len(places)
+    if not 4 <= size <= 8:
+        raise Refusal(f"{size} things: all orders of 4 to 8 can be tried.")
+    orders = np.array(list(permutations(range(size))))
     order = np.argsort(np.arctan2(places[:, 1], places[:, 0]))
-    kept = chance[(orders == order).all(1)][0]
-    return int(kept), float((chance >= kept).mean())
+    walked, others = (np.minimum(gap, size - gap).sum(-1) for gap in (abs(one - np.roll(one, 1, -1)) for one in (order, orders)))
+    return int(walked), float((others <= walked).mean())
 
 
 def _ends(mllm, prompt, count: int) -> tuple[list, list]:
