@@ -38,7 +38,8 @@ def identity(mllm, prompt) -> list[Identity]:
     """Directions agree with themselves and with nothing by chance; moving all tokens onto another picture's is that picture."""
     one, other = variants(mllm, prompt, 2)
     x = of_pictures(mllm, [one, other], lambda tokens, k: tokens)[0]                                # (2, P, d)
-    few, noise = x[0, :4].double(), torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(0)
+    few = torch.randn(4, x.shape[1], generator=noise, dtype=torch.float64) @ x[0].double()          # mixtures of tokens: no two are equal
     rest = torch.randn(4, few.shape[1], generator=noise, dtype=torch.float64)
     orders = [agreement(few, rest[list(order)]) for order in permutations(range(4))]
     turn = torch.linalg.qr(torch.randn(6, 6, generator=noise, dtype=torch.float64))[0]

@@ -95,5 +95,5 @@ def direction(vectors) -> np.ndarray:
 def solve(z: np.ndarray, c: np.ndarray, penalty: float) -> np.ndarray:
     """(N, d) unit vectors and (W, d) concepts -> (N, W) weights, by coordinate descent."""
     # scikit-learn minimises |z - C w|² / (2 d) + alpha |w|_1: alpha is λ / d, and not λ.
-    lasso = Lasso(alpha=penalty / z.shape[1], positive=True, fit_intercept=False, tol=1e-12, max_iter=100_000)
+    lasso = Lasso(alpha=penalty / z.shape[1], positive=True, fit_intercept=False, tol=1e-12, max_iter=100_000, random_state=0)
     return np.array([lasso.fit(c.T, one).coef_ for one in z])
