@@ -1,0 +1,96 @@
+"""Two sides of many prompts: states of a picture's tokens and states of words, at every point of the stream.
+
+    pictures = of_pictures(mllm, prompts)              # (points, N, d): the mean over each picture's tokens
+    words = of_words(mllm, prompts, captions)          # (points, N, d): the mean over each caption's words
+    colors = of_classes(mllm, prompts, labels, 8)      # (points, 8, d): the mean over all tokens of each label
+
+A caption is forced behind its prompt as an answer, and nothing but the picture's own tokens can look at the picture
+(`hooks.cut`): what the words hold comes from words alone. If they could see it, the two sides would be alike because one is
+copied from the other.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+
+from .hooks import cut, points, record
+from .inputs import extend
+from .refusal import Refusal
+
+
+def mean(tokens: torch.Tensor, k: int) -> torch.Tensor:
+    """(n, d) -> (d,)"""
+    return tokens.mean(0)
+
+
+def of_pictures(mllm, prompts, pool=mean) -> torch.Tensor:
+    """States of each picture's tokens, pooled: (points, N, …) float32, on the CPU.
+
+    pool: `pool(tokens, k)` makes of the (n, d) states of prompt number k what is kept.  Cost: one forward pass a prompt.
+    """
+    return _pooled(mllm, [(prompt.inputs, prompt.tokens.image, ()) for prompt in prompts], pool)
+
+
+def of_words(mllm, prompts, texts=None, pool=mean) -> torch.Tensor:
+    """States of the words of each text, pooled: (points, N, …) float32, on the CPU.
+
+    texts: one for each prompt; its words see each other and the question but not the picture.  Left out: the words of the
+    prompts' own questions, which do see it.  Cost: one forward pass a prompt.
+    Raises Refusal when there is not one text a prompt, and for words that the model does not know.
+    """
+    if texts is None:
+        return _pooled(mllm, [(prompt.inputs, torch.tensor(prompt.tokens.question), ()) for prompt in prompts], pool)
+    if len(texts) != len(prompts):
+        raise Refusal(f"{len(texts)} texts for {len(prompts)} prompts; give one for each.")
+    rows = []
+    for prompt, text in zip(prompts, texts):
+        ids, first = mllm.tokenizer.encode(text, add_special_tokens=False), prompt.inputs["input_ids"].shape[1]
+        if not ids or mllm.tokenizer.unk_token_id in ids:
+            raise Refusal(f"{mllm.name} does not know every word of {text!r}.")
+        rows.append((extend(prompt.inputs, ids), torch.arange(first, first + len(ids)), tuple(prompt.tokens.image.tolist())))
+    return _pooled(mllm, rows, pool)
+
+
+def of_classes(mllm, prompts, labels, classes: int) -> torch.Tensor:
+    """The mean state of all picture tokens with each label: (points, classes, d) float32, on the CPU.
+
+    labels: (N, P) int, what each of a picture's tokens shows, 0 to `classes` - 1; below 0 it counts for none.
+    Raises Refusal when a label never occurs.
+    """
+    labels = torch.as_tensor(labels).reshape(len(prompts), -1)
+    member = torch.nn.functional.one_hot(labels + 1, classes + 1)[..., 1:].float()             # (N, P, classes)
+    missing = [k for k in range(classes) if not member[..., k].any()]
+    if missing:
+        raise Refusal(f"No token has the label {missing[0]}; every one of the {classes} has to occur.")
+    sums = of_pictures(mllm, prompts, lambda tokens, k: member[k].T @ tokens.cpu()).sum(1)     # (points, classes, d)
+    return sums / member.sum((0, 1))[:, None]
+
+
+def batches(mllm, inputs: list[dict]):
+    """Rows of one form together, at most `batch_size` at a time: yields (their numbers, one batch of inputs)."""
+    alike = {}
+    for k, one in enumerate(inputs):
+        alike.setdefault(tuple((name, tuple(value.shape)) for name, value in one.items()), []).append(k)
+    for group in alike.values():
+        for at in range(0, len(group), mllm.batch_size):
+            some = group[at:at + mllm.batch_size]
+            yield some, {name: torch.cat([inputs[k][name] for k in some]) for name in inputs[some[0]]}
+
+
+def _pooled(mllm, rows, pool) -> torch.Tensor:
+    """rows: (inputs, positions to pool, positions that no other position may look at) each."""
+    layers, found = points(mllm), [None] * len(rows)
+    for hidden in sorted({row[2] for row in rows}):
+        numbers = [k for k, row in enumerate(rows) if row[2] == hidden]
+        for some, batch in batches(mllm, [rows[k][0] for k in numbers]):
+            with ExitStack() as stack:
+                seen = stack.enter_context(record(mllm, *layers))
+                if hidden:
+                    others = sorted(set(range(batch["input_ids"].shape[1])) - set(hidden))
+                    stack.enter_context(cut(mllm, others, hidden))
+                mllm.logits(batch)
+            for row, k in enumerate(numbers[n] for n in some):
+                found[k] = torch.stack([pool(seen[layer][row, rows[k][1].to(seen[layer].device)].float(), k).cpu() for layer in layers])
+    return torch.stack(found, 1)
