@@ -172,24 +172,10 @@ def writes(mllm, prompts, at=None) -> Writes:
     at: for each prompt its positions; by itself the last one.
     Raises Refusal where a block's parts are not found, or do not sum to the stream because they are normed or scaled first.
     """
-    projections, mlps = zip(*(parts_of(block) for block in mllm.parts.blocks))
-    count, kept = mllm.model.config.get_text_config().num_attention_heads, []
-    first, last = points(mllm)[0], points(mllm)[-1]
-    for prompt, where in zip(prompts, at or [[-1]] * len(prompts)):
-        given, mlp = {}, {}
-        with record(mllm, first, last) as seen, ExitStack() as stack:
-            for k, (projection, part) in enumerate(zip(projections, mlps)):
-                def keep_input(module, args, k=k):
-                    given[k] = args[0].detach()[0, where]
-                def keep_output(module, args, output, k=k):
-                    mlp[k] = (output[0] if isinstance(output, tuple) else output).detach()[0, where]
-                stack.callback(projection.register_forward_pre_hook(keep_input).remove)
-                stack.callback(part.register_forward_hook(keep_output).remove)
-            mllm.logits(prompt.inputs)
-        kept.append((seen[first][0, where], torch.stack([given[k] for k in range(len(mlps))], 1),
-                     torch.stack([mlp[k].reshape(given[k].shape[0], -1) for k in range(len(mlps))], 1), seen[last][0, where]))
-    embed, z, mlp, out = (torch.cat(one) for one in zip(*kept))
-    heads, bias = [], []
+    projections = [parts_of(block)[0] for block in mllm.parts.blocks]
+    embed, z, mlp, out = (torch.cat(one) for one in zip(*(gathered(mllm, prompt, where)
+                                                          for prompt, where in zip(prompts, at or [[-1]] * len(prompts)))))
+    heads, bias, count = [], [], mllm.model.config.get_text_config().num_attention_heads
     with torch.no_grad():
         for k, projection in enumerate(projections):
             one, own = z[:, k].reshape(len(z), 1, count, -1), torch.eye(count).to(z)[None, :, :, None]
@@ -202,6 +188,25 @@ def writes(mllm, prompts, at=None) -> Writes:
         raise Refusal(f"In {mllm.name} the parts do not sum to the stream (off by {off:.1%}): what they write is normed or scaled before "
                       "it is added, so that heads cannot be told apart this way.")
     return found
+
+
+def gathered(mllm, prompt, where) -> tuple[torch.Tensor, ...]:
+    """One pass, at the given positions: the stream before block 0 (K, d), what the heads of each block hand to its output
+    projection (K, L, H * d_head), what each MLP writes (K, L, d), and the stream behind the last block (K, d)."""
+    first, last = points(mllm)[0], points(mllm)[-1]
+    given, mlp = {}, {}
+    with record(mllm, first, last) as seen, ExitStack() as stack:
+        for k, (projection, part) in enumerate(map(parts_of, mllm.parts.blocks)):
+            def keep_input(module, args, k=k):
+                given[k] = args[0].detach()[0, where]
+
+            def keep_output(module, args, output, k=k):
+                mlp[k] = (output[0] if isinstance(output, tuple) else output).detach().view(seen[first].shape)[0, where]
+            stack.callback(projection.register_forward_pre_hook(keep_input).remove)
+            stack.callback(part.register_forward_hook(keep_output).remove)
+        mllm.logits(prompt.inputs)
+    blocks = range(len(mllm.parts.blocks))
+    return seen[first][0, where], *(torch.stack([kept[k] for k in blocks], 1) for kept in (given, mlp)), seen[last][0, where]
 
 
 def parts_of(block) -> tuple:
@@ -223,10 +228,11 @@ def quiet(mllm, heads, means: torch.Tensor, at=(-1,)):
     count, at = mllm.model.config.get_text_config().num_attention_heads, torch.as_tensor(at)
     with ExitStack() as stack:
         for block in sorted({block for block, _ in heads}):
-            chosen = torch.zeros(count, means.shape[1] // count, dtype=torch.bool)
+            chosen = torch.zeros(count, dtype=torch.bool)
             chosen[[head for where, head in heads if where == block]] = True
+            mask = chosen.repeat_interleave(means.shape[1] // count)
 
-            def change(module, args, chosen=chosen.flatten(), mean=means[block]):
+            def change(module, args, chosen=mask, mean=means[block]):
                 z = args[0].clone()
                 z[:, at] = torch.where(chosen.to(z.device), mean.to(z), z[:, at])
                 return (z, *args[1:])

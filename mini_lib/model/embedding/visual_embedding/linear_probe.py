@@ -41,7 +41,7 @@ from ....results import Curves
 from ....trial import variants
 
 PAPER = "Hewitt and Liang 2019, arXiv:1909.03368"
-DRAWS = 5               # control tasks; one alone may be easy by luck
+DRAWS = 3               # control tasks; one alone may be easy by luck
 FLOOR = 1e-2            # of the mean power: directions much fainter than that are not blown up
 
 
@@ -55,7 +55,7 @@ def probe_identity(mllm, prompt) -> list[Identity]:
     with torch.no_grad():
         again = mllm.parts.head(mllm.parts.norm(found[last][picture == 0].to(mllm.device, mllm.model.dtype))).float().cpu()
     x, told = np.asarray(found[last], float), np.eye(3)[y]
-    plain, mirrored = (probe.decision_function(axes) for probe, axes in (fitted(one, y, unseen) for one in (x, reflected(x))))
+    plain, mirrored = (fitted(one, y, unseen).decision_function(one[unseen]) for one in (evened(x, ~unseen), evened(reflected(x), ~unseen)))
     means = [removed(x, *directions(x, y))[y == k].mean(0) for k in range(3)]
     size = np.abs(x).max()
     return [Identity("the vectors after the last block give the model's own logits at the image tokens", float((again - logits).abs().max()),
@@ -106,10 +106,11 @@ def linear_probe(mllm, prompts, labels, types, found: dict | None = None, name: 
 
     def by_picture(right):
         return [right[picture[unseen] == one].mean() for one in np.unique(picture[unseen])]
-    rows, ends = {}, []
+    rows = {}
     common = by_picture(np.bincount(y[~unseen]).argmax() == y[unseen])
     for point, x in found.items():
-        right = [by_picture(predicted(x, task, unseen) == task[unseen]) for task in tasks]
+        x = evened(np.asarray(x, np.float64), ~unseen)                              # once for all tasks
+        right = [by_picture(guessed(x, task, unseen) == task[unseen]) for task in tasks]
         true, chance = np.array(right[0]), np.mean(right[1:], 0)
         rows[point] = [interval(one) for one in (true, chance, true - chance, common)]
     values, low, high = np.array(list(rows.values())).transpose(2, 1, 0)
@@ -133,13 +134,13 @@ def vectors(mllm, prompts, labels) -> dict[str, torch.Tensor]:
             mllm.logits({name: torch.cat([one.inputs[name] for one in prompts[batch]]) for name in prompts[batch][0].inputs})
         for row, (prompt, rows) in enumerate(zip(prompts[batch], kept[batch])):
             count = len(prompt.tokens.image)
-            for name, kinds in (*shown.items(), *seen.items()):
+            for name, stream in (*shown.items(), *seen.items()):
                 if name.startswith("vision"):
-                    if kinds.dim() != 3 or len(kinds) != len(prompts[batch]) or kinds.shape[1] - count not in (0, 1):
+                    if stream.dim() != 3 or len(stream) != len(prompts[batch]) or stream.shape[1] - count not in (0, 1):
                         continue
-                    own = kinds[row, -count:]                                     # (P, width): a class token comes first
+                    own = stream[row, -count:]                                     # (P, width): a class token comes first
                 else:
-                    own = kinds[row, prompt.tokens.image.to(kinds.device)]        # (P, d)
+                    own = stream[row, prompt.tokens.image.to(stream.device)]        # (P, d)
                 found.setdefault(name, []).append(own[rows].float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items() if len(parts) == len(prompts)}
 
@@ -195,28 +196,32 @@ def control(labels: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(labels, kind.max() + 1)[kind]
 
 
-def fitted(x, labels: np.ndarray, unseen: np.ndarray):
-    """A probe fitted to the tokens that are not in `unseen`, and all vectors as it takes them: (classifier, (n, d) float64)."""
-    from sklearn.linear_model import LogisticRegression
-
-    x = evened(np.asarray(x, np.float64), ~unseen)
-    return LogisticRegression(tol=1e-3, max_iter=500).fit(x[~unseen], labels[~unseen]), x
-
-
 def predicted(x, labels: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-    """What the probe says of the tokens held out."""
+    """What a probe, fitted to the tokens that are not in `unseen`, says of those that are."""
+    return guessed(evened(np.asarray(x, np.float64), ~unseen), labels, unseen)
+
+
+def guessed(x: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """The same for vectors that are evened already."""
     if len(np.unique(labels[~unseen])) == 1:                   # a control task of few types may give all of them one label
         return np.full(unseen.sum(), labels[~unseen][0])
-    probe, x = fitted(x, labels, unseen)
-    return probe.predict(x[unseen])
+    return fitted(x, labels, unseen).predict(x[unseen])
+
+
+def fitted(x: np.ndarray, labels: np.ndarray, unseen: np.ndarray):
+    """The probe: multinomial logistic regression with a ridge, fitted to the tokens that are not in `unseen`."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(tol=1e-3, max_iter=500).fit(x[~unseen], labels[~unseen])
 
 
 def evened(x: np.ndarray, train: np.ndarray) -> np.ndarray:
     """The vectors on the principal axes of the training tokens, all axes of about the same spread; the faintest stay fainter."""
     x = x - x[train].mean(0)
-    _, spread, axes = np.linalg.svd(x[train], full_matrices=False)
-    power = spread ** 2 / train.sum()
-    return x @ axes.T / np.sqrt(power + FLOOR * power.sum() / x.shape[1] + 1e-30)
+    if train.sum() < x.shape[1]:                               # fewer tokens than axes: only the axes that they span
+        x = x @ np.linalg.svd(x[train], full_matrices=False)[2].T
+    power, axes = np.linalg.eigh(x[train].T @ x[train] / train.sum())
+    return x @ axes / np.sqrt(power.clip(0) + FLOOR * power.sum() / x.shape[1] + 1e-30)
 
 
 def directions(x, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
