@@ -85,16 +85,20 @@ def test_axes_that_are_not_orthonormal_are_caught(mllm, prompt, monkeypatch):
     assert failed("linear-probe", mllm, prompt) == ["once a label's directions are removed, its means are equal"]
 
 
-def test_heads_cut_out_of_the_wrong_columns_are_caught(mllm, prompt, monkeypatch):
-    """Heads that are interleaved instead of side by side still sum to the stream; a head's parts that are lost do not."""
+def changing(monkeypatch, change):
     whole = heads.writes
+    monkeypatch.setattr(heads, "writes", lambda *args: (lambda found: replace(found, heads=change(found.heads)))(whole(*args)))
 
-    def lossy(*args):
-        found = whole(*args)
-        return replace(found, heads=found.heads[:, :, :-1])
-    monkeypatch.setattr(heads, "writes", lossy)
-    assert failed("head-decomposition", mllm, prompt)[:2] == [
+
+def test_a_head_that_is_left_out_is_caught(mllm, prompt, monkeypatch):
+    changing(monkeypatch, lambda written: written[:, :, :-1])
+    assert failed("head-decomposition", mllm, prompt) == [
         "embedding, heads, biases and MLPs sum to the stream behind the last block", "the same parts, read as words, sum to the logits"]
+
+
+def test_heads_in_another_order_are_caught_although_they_still_sum_to_the_stream(mllm, prompt, monkeypatch):
+    changing(monkeypatch, lambda written: written.flip(2))
+    assert failed("head-decomposition", mllm, prompt) == ["a head whose attention is zero no longer writes what it wrote"]
 
 
 def test_words_without_the_final_norms_weight_are_caught(mllm, prompt, monkeypatch):
@@ -187,7 +191,7 @@ def test_the_tower_makes_shape_and_size_readable_and_pixels_and_random_weights_d
 
 
 def test_colour_is_in_the_pixels_already_and_the_chapter_says_so(mllm, shown):
-    assert at(curve(mllm, shown, "color", ("pixels",)), "accuracy", "pixels")[1] > 0.8
+    assert at(curve(mllm, shown, "color", ("pixels",)), "accuracy", "pixels")[1] > 0.65
 
 
 def test_place_is_learnt_by_heart_where_the_tower_begins_and_the_connector_loses_a_part(mllm, shown):

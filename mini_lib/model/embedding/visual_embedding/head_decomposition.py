@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ....hooks import ATTENTION, points, record
+from ....hooks import ATTENTION, attention, points, record
 from ....parts import weight_of
 from ....refusal import Refusal
 from ....registry import Identity, method
@@ -44,7 +44,7 @@ MLPS = ("mlp", "feed_forward", "block_sparse_moe")       # what families call it
 
 
 def decomposition_identity(mllm, prompt) -> list[Identity]:
-    """All parts sum to the stream, and to a logit; naming loses no variance; a head that writes one word gets its name."""
+    """All parts sum to the stream and to logits; heads are the model's; naming loses no variance and finds a head's only word."""
     words = pool(mllm, prompt)
     parts, rows = writes(mllm, variants(mllm, prompt, 4)), word_directions(mllm, words)
     total, size = parts.embed + parts.heads.sum((1, 2)) + parts.rest.sum(1), float(parts.out.abs().max())
@@ -53,6 +53,9 @@ def decomposition_identity(mllm, prompt) -> list[Identity]:
         logits = mllm.parts.head(mllm.parts.norm(final))[0, [mllm.tokens(word)[0] for word in words]].double().cpu()
     cap, scale = mllm.parts.cap, parts.out[0].pow(2).mean().sqrt()
     logits = logits if cap is None else cap * (logits / cap).atanh()
+    full, without = (projected(mllm, prompt, change) for change in (None, lambda weights: weights * (torch.arange(weights.shape[1]) > 0)
+                                                                   .to(weights)[:, None, None]))
+    written = full - without
     chosen, shares, left, spread = text_span(parts.heads[:, -1, 0].numpy(), rows.numpy(), 3)
     planted = np.outer([-2.0, -1.0, 1.0, 2.0], rows[-1])
     named, all_of_it, _, _ = text_span(planted, rows.numpy(), 1)
@@ -60,11 +63,25 @@ def decomposition_identity(mllm, prompt) -> list[Identity]:
                      float((total - parts.out).abs().max()) / size, mllm.slack / 10),
             Identity("the same parts, read as words, sum to the logits", float((total[0] @ rows.T / scale - logits).abs().max()),
                      mllm.slack * float(logits.abs().max().clamp(min=1))),
+            Identity("a head whose attention is zero no longer writes what it wrote", float((written - parts.heads[0, -1, 0]).abs().max()) / size,
+                     mllm.slack / 10),
             Identity("the words' shares and what is left make all the variance",
                      abs(float(sum(shares) + np.square(left).sum() / max(spread, 1e-30)) - (spread > 0)), 1e-6),
             Identity("what is left of a head has nothing along its first word",
                      float(np.abs(left @ within(parts.heads[:, -1, 0].numpy(), rows.numpy())[chosen[0]]).max()) / max(spread, 1e-30) ** 0.5, 1e-6),
             Identity("a head that only writes one word is given its name", float(1 - all_of_it[0] + (named[0] != len(words) - 1)), 1e-6)]
+
+
+def projected(mllm, prompt, change) -> torch.Tensor:
+    """(d,) what attention of the last block writes at the last position, when its weights (B, H, T, T) are changed."""
+    block, kept = len(mllm.parts.blocks) - 1, []
+    handle = parts_of(mllm.parts.blocks[block])[0].register_forward_hook(lambda module, args, output: kept.append(output.detach()[0, -1]))
+    try:
+        with attention(mllm, [block], change):
+            mllm.logits(prompt.inputs)
+    finally:
+        handle.remove()
+    return kept[0].double().cpu()
 
 
 def trial(mllm, prompt, token=None) -> Matrix:
