@@ -107,6 +107,14 @@ def test_words_without_the_final_norms_weight_are_caught(mllm, prompt, monkeypat
     assert failed("head-decomposition", mllm, prompt) == ["the same parts, read as words, sum to the logits"]
 
 
+def test_words_that_are_chosen_for_their_length_are_caught(mllm, prompt, monkeypatch):
+    def long(written, words):
+        axes = np.linalg.svd(written - written.mean(0), full_matrices=False)[2][:1]
+        return words * np.linspace(9, 1, len(words))[:, None] @ axes.T @ axes
+    monkeypatch.setattr(heads, "within", long)
+    assert "a head that only writes one word is given its name, and the name explains it" in failed("head-decomposition", mllm, prompt)
+
+
 def test_words_that_are_not_projected_out_are_caught(mllm, prompt, monkeypatch):
     """Without it the second word brings the first one's direction back, and a direction may be counted twice."""
     def careless(written, words, most):

@@ -53,27 +53,31 @@ def decomposition_identity(mllm, prompt) -> list[Identity]:
         logits = mllm.parts.head(mllm.parts.norm(final))[0, [mllm.tokens(word)[0] for word in words]].double().cpu()
     cap, scale = mllm.parts.cap, parts.out[0].pow(2).mean().sqrt()
     logits = logits if cap is None else cap * (logits / cap).atanh()
-    full, without = (projected(mllm, prompt, change) for change in (None, lambda weights: weights * (torch.arange(weights.shape[1]) > 0)
-                                                                   .to(weights)[:, None, None]))
-    written = full - without
-    chosen, shares, left, spread = text_span(parts.heads[:, -1, 0].numpy(), rows.numpy(), 3)
-    planted = np.outer([-2.0, -1.0, 1.0, 2.0], rows[-1])
-    named, all_of_it, _, _ = text_span(planted, rows.numpy(), 1)
+    gone = projected(mllm, prompt) - projected(mllm, prompt, without_first)
+    own = parts.heads[:, -1, 0].numpy()
+    chosen, shares, left, spread = text_span(own, rows.numpy(), 3)
+    planted = [text_span(np.outer([-2.0, -1.0, 1.0, 2.0], row), rows.numpy(), 1) for row in rows.numpy()]
     return [Identity("embedding, heads, biases and MLPs sum to the stream behind the last block",
                      float((total - parts.out).abs().max()) / size, mllm.slack / 10),
             Identity("the same parts, read as words, sum to the logits", float((total[0] @ rows.T / scale - logits).abs().max()),
                      mllm.slack * float(logits.abs().max().clamp(min=1))),
-            Identity("a head whose attention is zero no longer writes what it wrote", float((written - parts.heads[0, -1, 0]).abs().max()) / size,
+            Identity("a head whose attention is zero no longer writes what it wrote", float((gone - parts.heads[0, -1, 0]).abs().max()) / size,
                      mllm.slack / 10),
             Identity("the words' shares and what is left make all the variance",
                      abs(float(sum(shares) + np.square(left).sum() / max(spread, 1e-30)) - (spread > 0)), 1e-6),
             Identity("what is left of a head has nothing along its first word",
-                     float(np.abs(left @ within(parts.heads[:, -1, 0].numpy(), rows.numpy())[chosen[0]]).max()) / max(spread, 1e-30) ** 0.5, 1e-6),
-            Identity("a head that only writes one word is given its name", float(1 - all_of_it[0] + (named[0] != len(words) - 1)), 1e-6)]
+                     float(np.abs(left @ within(own, rows.numpy())[chosen[:1]].T).max(initial=0)) / max(spread, 1e-30) ** 0.5, 1e-6),
+            Identity("a head that only writes one word is given its name, and the name explains it",
+                     max(float(1 - one[1][0] + (one[0] != [k])) for k, one in enumerate(planted)), 1e-6)]
 
 
-def projected(mllm, prompt, change) -> torch.Tensor:
-    """(d,) what attention of the last block writes at the last position, when its weights (B, H, T, T) are changed."""
+def without_first(weights: torch.Tensor) -> torch.Tensor:
+    """Attention weights (B, H, T, T) of which the first head's are zero."""
+    return weights * (torch.arange(weights.shape[1], device=weights.device) > 0)[:, None, None]
+
+
+def projected(mllm, prompt, change=None) -> torch.Tensor:
+    """(d,) what attention of the last block writes at the last position, when its weights are changed."""
     block, kept = len(mllm.parts.blocks) - 1, []
     handle = parts_of(mllm.parts.blocks[block])[0].register_forward_hook(lambda module, args, output: kept.append(output.detach()[0, -1]))
     try:
@@ -117,7 +121,7 @@ def head_decomposition(mllm, prompts, words, at=None, most: int = 3, found: Writ
 def text_span(written: np.ndarray, words: np.ndarray, most: int) -> tuple[list[int], list[float], np.ndarray, float]:
     """TextSpan of one head: words chosen in order, the share of variance each took, what is left (K, d), the variance times K.
 
-    written: (K, d).  words: (W, d) of length 1.
+    written: (K, d).  words: (W, d), of which only the directions count: a long vector would be chosen for its length.
     """
     left, rows = written - written.mean(0), within(written, words)
     chosen, shares, spread = [], [], float(np.square(left).sum())
@@ -134,10 +138,10 @@ def text_span(written: np.ndarray, words: np.ndarray, most: int) -> tuple[list[i
 
 
 def within(written: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """The words' directions (W, d), as far as they lie in the span of what the head wrote; a head writes d_head directions only."""
+    """The words' directions (W, d) of length 1, as far as they lie in the span of what the head wrote: d_head directions at most."""
     _, sizes, axes = np.linalg.svd(written - written.mean(0), full_matrices=False)
     axes = axes[sizes > 1e-5 * max(sizes[0], 1e-30)]
-    return words @ axes.T @ axes
+    return words / np.linalg.norm(words, axis=1, keepdims=True) @ axes.T @ axes
 
 
 def word_directions(mllm, words) -> torch.Tensor:
