@@ -32,6 +32,19 @@ def per_token(inputs: dict) -> list[str]:
     return [name for name, value in inputs.items() if value.shape[:2] == inputs["input_ids"].shape]
 
 
+def alike(inputs: list[dict]) -> list[list[int]]:
+    """Numbers of the inputs that have one form, so that they can go through the model together; no padding, which would move positions."""
+    groups: dict = {}
+    for k, one in enumerate(inputs):
+        groups.setdefault(tuple((name, tuple(value.shape)) for name, value in one.items()), []).append(k)
+    return list(groups.values())
+
+
+def joined(inputs: list[dict]) -> dict:
+    """Inputs of one form as a batch. A family's patches, tiles and grids follow one another along the first axis, as rows of tokens do."""
+    return {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
+
+
 def repeat_text(inputs: dict, times: int) -> dict:
     """The per-token inputs of a batch of one, repeated; what belongs to the picture is left out."""
     return repeat_all({name: inputs[name] for name in per_token(inputs)}, times)

@@ -15,8 +15,9 @@ from contextlib import ExitStack
 
 import torch
 
+from .batches import in_batches
 from .hooks import cut, points, record
-from .inputs import extend
+from .inputs import alike, extend, joined
 from .refusal import Refusal
 
 
@@ -68,29 +69,22 @@ def of_classes(mllm, prompts, labels, classes: int) -> torch.Tensor:
     return sums / member.sum((0, 1))[:, None]
 
 
-def batches(mllm, inputs: list[dict]):
-    """Rows of one form together, at most `batch_size` at a time: yields (their numbers, one batch of inputs)."""
-    alike = {}
-    for k, one in enumerate(inputs):
-        alike.setdefault(tuple((name, tuple(value.shape)) for name, value in one.items()), []).append(k)
-    for group in alike.values():
-        for at in range(0, len(group), mllm.batch_size):
-            some = group[at:at + mllm.batch_size]
-            yield some, {name: torch.cat([inputs[k][name] for k in some]) for name in inputs[some[0]]}
-
-
 def _pooled(mllm, rows, pool) -> torch.Tensor:
     """rows: (inputs, positions to pool, positions that no other position may look at) each."""
     layers, found = points(mllm), [None] * len(rows)
-    for hidden in sorted({row[2] for row in rows}):
-        numbers = [k for k, row in enumerate(rows) if row[2] == hidden]
-        for some, batch in batches(mllm, [rows[k][0] for k in numbers]):
-            with ExitStack() as stack:
-                seen = stack.enter_context(record(mllm, *layers))
-                if hidden:
-                    others = sorted(set(range(batch["input_ids"].shape[1])) - set(hidden))
-                    stack.enter_context(cut(mllm, others, hidden))
-                mllm.logits(batch)
-            for row, k in enumerate(numbers[n] for n in some):
-                found[k] = torch.stack([pool(seen[layer][row, rows[k][1].to(seen[layer].device)].float(), k).cpu() for layer in layers])
+
+    def run(some):
+        batch, hidden = joined([rows[k][0] for k in some]), rows[some[0]][2]
+        with ExitStack() as stack:
+            seen = stack.enter_context(record(mllm, *layers))
+            if hidden:
+                others = sorted(set(range(batch["input_ids"].shape[1])) - set(hidden))
+                stack.enter_context(cut(mllm, others, hidden))
+            mllm.logits(batch)
+        for row, k in enumerate(some):
+            found[k] = torch.stack([pool(seen[layer][row, rows[k][1].to(seen[layer].device)].float(), k).cpu() for layer in layers])
+
+    for group in alike([row[0] for row in rows]):
+        for hidden in sorted({rows[k][2] for k in group}):
+            in_batches(mllm, [k for k in group if rows[k][2] == hidden], run)
     return torch.stack(found, 1)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from .batches import in_batches
 from .hooks import points, record
+from .inputs import alike, joined
 from .parts import weight_of
 from .refusal import Refusal
 
@@ -35,23 +37,22 @@ def states(mllm, prompts: Sequence, positions: Sequence, names: Sequence[str] | 
     """
     if not len(prompts) or len(positions) != len(prompts):
         raise Refusal(f"{len(prompts)} prompts and {len(positions)} lists of positions; give at least one prompt, and a list for each.")
-    where, names, groups = [torch.as_tensor(one).flatten().long() for one in positions], list(names or points(mllm)), {}
-    for index, (prompt, at) in enumerate(zip(prompts, where)):
+    where, names = [torch.as_tensor(one).flatten().long() for one in positions], list(names or points(mllm))
+    for prompt, at in zip(prompts, where):
         if not len(at):
             raise Refusal(f"There is no position for {prompt.question!r}; give at least one for each prompt.")
-        form = tuple((name, tuple(value.shape)) for name, value in prompt.inputs.items())
-        groups.setdefault(form, []).append(index)                # no padding: it would move positions to other tokens
     out = [torch.empty(0)] * len(prompts)
-    for group in groups.values():
-        for start in range(0, len(group), mllm.batch_size):
-            chunk = group[start:start + mllm.batch_size]
-            with record(mllm, *names) as seen:
-                # A family's patches, tiles and grids follow one another along the first axis, as rows of tokens do.
-                mllm.logits({name: torch.cat([prompts[i].inputs[name] for i in chunk]) for name in prompts[chunk[0]].inputs})
-            if any(len(seen[name]) != len(chunk) or seen[name].dim() != 3 for name in names):
-                raise Refusal(f"{mllm.name} does not keep one row a prompt at {', '.join(names)}; ask for points of the decoder.")
-            for row, i in enumerate(chunk):
-                if int(where[i].max()) >= min(seen[name].shape[1] for name in names):
-                    raise Refusal(f"There is no position {int(where[i].max())} at {', '.join(names)} for {prompts[i].question!r}.")
-                out[i] = torch.stack([seen[name][row, where[i].to(seen[name].device)].float().mean(0).cpu() for name in names])
+
+    def run(chunk):
+        with record(mllm, *names) as seen:
+            mllm.logits(joined([prompts[i].inputs for i in chunk]))
+        if any(len(seen[name]) != len(chunk) or seen[name].dim() != 3 for name in names):
+            raise Refusal(f"{mllm.name} does not keep one row a prompt at {', '.join(names)}; ask for points of the decoder.")
+        for row, i in enumerate(chunk):
+            if int(where[i].max()) >= min(seen[name].shape[1] for name in names):
+                raise Refusal(f"There is no position {int(where[i].max())} at {', '.join(names)} for {prompts[i].question!r}.")
+            out[i] = torch.stack([seen[name][row, where[i].to(seen[name].device)].float().mean(0).cpu() for name in names])
+
+    for group in alike([prompt.inputs for prompt in prompts]):
+        in_batches(mllm, group, run)
     return torch.stack(out)

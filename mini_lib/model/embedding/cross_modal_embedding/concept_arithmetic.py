@@ -26,11 +26,13 @@ from itertools import combinations, permutations
 import numpy as np
 import torch
 
+from ....batches import in_batches
 from ....hooks import edit, points
+from ....inputs import alike, joined
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Curves
-from ....sides import batches, of_classes, of_pictures, of_words
+from ....sides import of_classes, of_pictures, of_words
 from ....trial import variants
 
 
@@ -109,14 +111,18 @@ def ask(mllm, prompts, where, shifts, point: str = "embed") -> torch.Tensor:
     shifts = shifts[:, None] if shifts.dim() == 2 else shifts
     added = torch.as_tensor(np.asarray(where).reshape(len(prompts), -1))[..., None] * shifts         # (N, P, d)
     out = [None] * len(prompts)
-    for some, batch in batches(mllm, [prompt.inputs for prompt in prompts]):
-        def add(stream, some=some):
+
+    def run(some):
+        def add(stream):
             stream = stream.clone()
             for row, k in enumerate(some):
                 stream[row, prompts[k].tokens.image.to(stream.device)] += added[k].to(stream)
             return stream
         with edit(mllm, {point: add}):
-            logits = mllm.logits(batch)[:, -1].cpu()
+            logits = mllm.logits(joined([prompts[k].inputs for k in some]))[:, -1].cpu()
         for row, k in enumerate(some):
             out[k] = logits[row]
+
+    for group in alike([prompt.inputs for prompt in prompts]):
+        in_batches(mllm, group, run)
     return torch.stack(out)

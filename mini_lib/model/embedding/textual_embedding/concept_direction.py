@@ -20,8 +20,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ....batches import in_batches
 from ....evaluate import interval
 from ....hooks import edit, points
+from ....inputs import alike, joined
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Curves
@@ -107,17 +109,17 @@ def orthogonal(r: torch.Tensor, count: int, seed: int = 0) -> torch.Tensor:
 
 def after(mllm, prompts, positions, point: str, added: torch.Tensor) -> torch.Tensor:
     """(N, V) log-probabilities of the next word, with `added` (d,) put on top of the stream at each prompt's position, on the CPU."""
-    out = []
-    for start in range(0, len(prompts), mllm.batch_size):
-        chunk, where = prompts[start:start + mllm.batch_size], positions[start:start + mllm.batch_size]
-        if len({one.inputs["input_ids"].shape for one in chunk}) > 1:
-            raise Refusal("These prompts differ in length; give prompts of one form.")
+    if len(alike([one.inputs for one in prompts])) > 1:
+        raise Refusal("These prompts differ in length; give prompts of one form.")
 
-        def add(stream, where=where):
+    def run(rows):
+        chunk, where = zip(*rows)
+
+        def add(stream):
             stream, row = stream.clone(), torch.arange(len(stream))
             stream[row, torch.as_tensor(where)] += added.to(stream)
             return stream
         with edit(mllm, {point: add}):
-            logits = mllm.logits({name: torch.cat([one.inputs[name] for one in chunk]) for name in chunk[0].inputs})
-        out.append(logits[:, -1].log_softmax(-1).cpu())
-    return torch.cat(out)
+            return mllm.logits(joined([one.inputs for one in chunk]))[:, -1].log_softmax(-1).cpu()
+
+    return torch.cat(in_batches(mllm, list(zip(prompts, positions)), run))

@@ -32,9 +32,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from ....batches import in_batches
 from ....evaluate.intervals import interval
 from ....hooks import edit, points, record
-from ....inputs import repeat_all
+from ....inputs import alike, joined, repeat_all
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Curves
@@ -128,31 +129,25 @@ def vectors(mllm, prompts, labels) -> dict[str, torch.Tensor]:
     kept = [np.flatnonzero(np.asarray(one) >= 0) for one in labels]
     if [len(np.asarray(one)) for one in labels] != [len(one.tokens.image) for one in prompts]:
         raise Refusal("Each prompt needs one label for each of its image tokens; -1 leaves a token out.")
-    found = {"pixels": [torch.from_numpy(pixels(one)[rows]) for one, rows in zip(prompts, kept)]}
-    for batch in alike(prompts, mllm.batch_size):
+    found = {"pixels": {k: torch.from_numpy(pixels(one)[rows]) for k, (one, rows) in enumerate(zip(prompts, kept))}}
+
+    def run(batch):
         with record(mllm, *points(mllm)) as seen, tower(mllm) as shown:
-            mllm.logits({name: torch.cat([one.inputs[name] for one in prompts[batch]]) for name in prompts[batch][0].inputs})
-        for row, (prompt, rows) in enumerate(zip(prompts[batch], kept[batch])):
-            count = len(prompt.tokens.image)
+            mllm.logits(joined([prompts[k].inputs for k in batch]))
+        for row, k in enumerate(batch):
+            count = len(prompts[k].tokens.image)
             for name, stream in (*shown.items(), *seen.items()):
                 if name.startswith("vision"):
-                    if stream.dim() != 3 or len(stream) != len(prompts[batch]) or stream.shape[1] - count not in (0, 1):
+                    if stream.dim() != 3 or len(stream) != len(batch) or stream.shape[1] - count not in (0, 1):
                         continue
                     own = stream[row, -count:]                                     # (P, width): a class token comes first
                 else:
-                    own = stream[row, prompt.tokens.image.to(stream.device)]        # (P, d)
-                found.setdefault(name, []).append(own[rows].float().cpu())
-    return {name: torch.cat(parts) for name, parts in found.items() if len(parts) == len(prompts)}
+                    own = stream[row, prompts[k].tokens.image.to(stream.device)]    # (P, d)
+                found.setdefault(name, {})[k] = own[kept[k]].float().cpu()
 
-
-def alike(prompts, most: int) -> list[slice]:
-    """Neighbouring prompts whose inputs have the same shapes, at most `most` together."""
-    shapes = [{name: value.shape for name, value in one.inputs.items()} for one in prompts]
-    starts = [0]
-    for k in range(1, len(prompts)):
-        if shapes[k] != shapes[k - 1] or k - starts[-1] == most:
-            starts.append(k)
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(prompts)])]
+    for group in alike([one.inputs for one in prompts]):
+        in_batches(mllm, group, run)
+    return {name: torch.cat([parts[k] for k in range(len(prompts))]) for name, parts in found.items() if len(parts) == len(prompts)}
 
 
 @contextmanager
@@ -242,11 +237,9 @@ def answers_without(mllm, prompt, tokens: np.ndarray, spaces) -> torch.Tensor:
     tokens: which of the image tokens.  spaces: S pairs as `directions` gives them. The first row is the model as it is.
     """
     at = prompt.tokens.image[np.flatnonzero(np.asarray(tokens).ravel())]
-    cases, rows = [None, *spaces], []
-    for start in range(0, len(cases), mllm.batch_size):
-        batch = cases[start:start + mllm.batch_size]
 
-        def changed(stream, batch=batch):
+    def run(batch):
+        def changed(stream):
             stream = stream.clone()
             for row, space in enumerate(batch):
                 if space is not None:
@@ -254,5 +247,6 @@ def answers_without(mllm, prompt, tokens: np.ndarray, spaces) -> torch.Tensor:
                     stream[row, at] = removed(stream[row, at].float(), axes, centre).to(stream)
             return stream
         with edit(mllm, {"embed": changed}):
-            rows.append(mllm.logits(repeat_all(prompt.inputs, len(batch)))[:, -1].log_softmax(-1).cpu())
-    return torch.cat(rows)
+            return mllm.logits(repeat_all(prompt.inputs, len(batch)))[:, -1].log_softmax(-1).cpu()
+
+    return torch.cat(in_batches(mllm, [None, *spaces], run))

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ....batches import in_batches
 from ....hooks import attention, cut
 from ....refusal import Refusal, nearest
 from ....registry import Identity, method
 from ....results import Curves, PatchMap
 from ....roles import roles
-from ....streams import merged, score
+from ....streams import at_once, merged
 
 PAPER = "Neo et al. 2024, arXiv:2410.07149"
 EDGES = {"image to question": ("question", "image"), "image to answer": ("answer", "image"), "question to answer": ("answer", "question")}
@@ -138,12 +139,13 @@ def effects(mllm, prompt, target, cuts: list[tuple]) -> np.ndarray:
 
 def scores(mllm, prompt, target, cuts: list[tuple]) -> np.ndarray:
     """f under each cut, `batch_size` of them in one pass: every row of the batch has a cut of its own."""
-    stream, out = merged(mllm, prompt, target), []
-    for at in range(0, len(cuts), mllm.batch_size):
-        batch = cuts[at:at + mllm.batch_size]
+    stream = merged(mllm, prompt, target)
+
+    def run(batch):
         with ExitStack() as stack:
             for row, (queries, keys, blocks) in enumerate(batch):
                 if len(queries) and len(keys) and len(blocks):
                     stack.enter_context(cut(mllm, queries, torch.as_tensor(keys), blocks, [row]))
-            out.append(score(mllm, prompt, target, stream.repeat(len(batch), 1, 1)))
-    return torch.cat(out).numpy()
+            return at_once(mllm, prompt, target, stream.repeat(len(batch), 1, 1))
+
+    return torch.cat(in_batches(mllm, cuts, run)).numpy()

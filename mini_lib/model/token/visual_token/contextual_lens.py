@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from .... import world
+from ....batches import in_batches
 from ....hooks import points, record
 from ....refusal import Refusal
 from ....registry import Identity, method
@@ -75,24 +76,24 @@ def index(mllm, sentences=None, layers: list[str] | None = None) -> Index:
         if mllm.tokenizer.unk_token_id in ids:
             raise Refusal(f"{mllm.name} does not know every word of {text!r}; leave it out of the index.")
         by_length.setdefault(len(ids), []).append((text, ids))
-    states, words, where, said = [], [], [], []
-    for rows in by_length.values():                                 # of one length, so that no row is padded
-        for at in range(0, len(rows), mllm.batch_size):
-            batch = rows[at:at + mllm.batch_size]
-            ids = torch.tensor([ids for _, ids in batch], device=mllm.device)       # (B, T)
-            kept = [(row, k) for row, (_, ids_) in enumerate(batch) for k, i in enumerate(ids_) if k and i not in special]
-            if not kept:
-                continue
-            with record(mllm, *layers) as seen:
-                mllm.logits({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-            pick = tuple(torch.tensor(kept).T)
-            names = [mllm.tokenizer.decode([batch[row][1][k]]).strip() for row, k in kept]
-            for layer in layers:
-                states.append(unit(seen[layer][tuple(part.to(seen[layer].device) for part in pick)]).to(mllm.model.dtype).cpu())
-                words, where, said = words + names, where + [layer] * len(kept), said + [batch[row][0] for row, _ in kept]
-    if not states:
+
+    def run(batch):
+        """(states, words, layers, sentences) of what is kept of some sentences of one length, layer after layer."""
+        ids = torch.tensor([ids for _, ids in batch], device=mllm.device)           # (B, T)
+        kept = [(row, k) for row, (_, ids_) in enumerate(batch) for k, i in enumerate(ids_) if k and i not in special]
+        if not kept:
+            return []
+        with record(mllm, *layers) as seen:
+            mllm.logits({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        pick, names = tuple(torch.tensor(kept).T), [mllm.tokenizer.decode([batch[row][1][k]]).strip() for row, k in kept]
+        return [(unit(seen[layer][tuple(part.to(seen[layer].device) for part in pick)]).to(mllm.model.dtype).cpu(), names,
+                 [layer] * len(kept), [batch[row][0] for row, _ in kept]) for layer in layers]
+
+    found = [one for rows in by_length.values() for part in in_batches(mllm, rows, run) for one in part]     # of one length: no padding
+    if not found:
         raise Refusal("There is no word to compare with; give sentences of two words or more.")
-    return Index(torch.cat(states), *(np.array(one, object) for one in (words, where, said)))
+    states, *names = zip(*found)
+    return Index(torch.cat(states), *(np.array([name for part in one for name in part], object) for one in names))
 
 
 def unit(states: torch.Tensor) -> torch.Tensor:

@@ -20,11 +20,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from ....batches import in_batches
 from ....hooks import edit, points, record
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Curves, PatchMap
-from ....streams import merged, score
+from ....streams import at_once, merged, score
 
 PAPER = "Neo et al. 2024, arXiv:2410.07149"
 
@@ -110,16 +111,14 @@ def replaced(mllm, prompt, target, stream: torch.Tensor, sets: np.ndarray, layer
 
     stream: (1, T, d), what enters block 0, picture and words merged.
     """
-    out = []
-    for at in range(0, len(sets), mllm.batch_size):                                 # one batch at a time, or memory grows
-        chosen = torch.from_numpy(sets[at:at + mllm.batch_size])                    # (B, P)
-        batch, change = stream.repeat(len(chosen), 1, 1), partial(averaged, image=prompt.tokens.image, chosen=chosen)
+    def run(some):
+        batch, change = stream.repeat(len(some), 1, 1), partial(averaged, image=prompt.tokens.image, chosen=torch.from_numpy(some))
         if layer == "embed":
-            out.append(score(mllm, prompt, target, change(batch)))
-        else:
-            with edit(mllm, {layer: change}):
-                out.append(score(mllm, prompt, target, batch))
-    return torch.cat(out).numpy()
+            return at_once(mllm, prompt, target, change(batch))
+        with edit(mllm, {layer: change}):
+            return at_once(mllm, prompt, target, batch)
+
+    return torch.cat(in_batches(mllm, sets, run)).numpy()
 
 
 def averaged(stream: torch.Tensor, image: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
