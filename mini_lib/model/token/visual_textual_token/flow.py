@@ -99,7 +99,9 @@ def flow(mllm, prompt, target, source, layers, correct, neutral) -> np.ndarray:
     plain = mllm.prompt(prompt.picture, neutral)
     other = received(mllm, plain, first_word(target), source)[0][layers].mean(0)
     own, other = own[prompt.tokens.image.numpy()], other[plain.tokens.image.numpy()]
-    return own / np.maximum(other, np.finfo(np.float32).tiny) if correct == "relative" else (own - other).clip(min=0)
+    if correct == "excess":
+        return (own - other).clip(min=0)
+    return np.divide(own, other, out=np.ones_like(own), where=other > 0)        # what no word may look at (a window) has no ratio: 1
 
 
 def received(mllm, prompt, target, source: str) -> tuple[np.ndarray, object]:
