@@ -199,10 +199,10 @@ def _explain(args) -> int:
 
 
 def _explain_folder(args, method, folder: Path) -> int:
-    from .evaluate.folder import score_folder
+    from .evaluate.folder import check_truth, score_folder
     if args.token is not None:
         raise Refusal(f"--token {args.token!r}: a folder's pictures have different answers; give one picture, or leave --token out.")
-    _check_truth(folder / "truth.jsonl")
+    check_truth(folder / "truth.jsonl")
     mllm = _load(args.model, args.device, args.dtype, args.device_map, args.checkpoint)
     scores = score_folder(mllm, method, folder)
     right = scores["answers"]
@@ -214,21 +214,6 @@ def _explain_folder(args, method, folder: Path) -> int:
         Path(args.out).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {args.out}")
     return 0
-
-
-def _check_truth(path: Path) -> None:
-    """Refuse a truth file with a line that does not say what scoring needs; `score_folder` refuses a missing one."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            missing = [key for key in ("picture", "question", "answer", "mask", "patches") if key not in record]
-        except (json.JSONDecodeError, TypeError):
-            raise Refusal(f"{str(path)!r}, line {number}, is not a JSON object; write the folder again with: "
-                          "mini-lib world sample --out DIR") from None
-        if missing:
-            raise Refusal(f"{str(path)!r}, line {number}, holds no {missing[0]!r}; write the folder again with: "
-                          "mini-lib world sample --out DIR")
 
 
 def _methods(args) -> int:

@@ -52,6 +52,21 @@ def score_folder(mllm, method, folder: str | Path, seed: int = 0) -> dict:
     return {"answers": _summary(right), "pointing": {name: _summary(values) for name, values in hits.items()}}
 
 
+def check_truth(path: Path) -> None:
+    """Refuse a truth file with a line that does not say what scoring needs; `score_folder` refuses a missing one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            missing = [key for key in ("picture", "question", "answer", "mask", "patches") if key not in record]
+        except (json.JSONDecodeError, TypeError):
+            raise Refusal(f"{str(path)!r}, line {number}, is not a JSON object; write the folder again with: "
+                          "mini-lib world sample --out DIR") from None
+        if missing:
+            raise Refusal(f"{str(path)!r}, line {number}, holds no {missing[0]!r}; write the folder again with: "
+                          "mini-lib world sample --out DIR")
+
+
 def _plain(answer: str) -> str:
     """ "Red." counts as "red"."""
     return answer.strip().rstrip(".!").lower()

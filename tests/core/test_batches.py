@@ -45,7 +45,6 @@ def test_every_method_gives_the_same_with_memory_for_five_rows(mllm, full, asked
     wanted, found = explain(plain, asked, target, **few), explain(full, asked, target, **few)
     assert np.allclose(numbers(found), numbers(wanted), atol=mllm.slack)
     assert (full.passes, full.backward_passes) == (plain.passes, plain.backward_passes) != before      # failed runs are not counted
-    assert full.batch_size <= 5 or plain.passes - before[0] <= 5 or slug == "smoothgrad"
 
 
 @pytest.mark.filterwarnings("ignore:.*out of memory")

@@ -45,4 +45,6 @@ def outcome(mllm, slug: str, prompt, target, identities: bool = True) -> dict:
                 return {"fails": "; ".join(failed)}
     except Refusal as refusal:
         return {"refused": str(refusal)}
+    except Exception as error:                                   # a row of the table says so, and the others are still run
+        return {"fails": f"{type(error).__name__}: {error}"}
     return {"works": True}

@@ -205,7 +205,7 @@ def writes(mllm, prompts, at=None) -> Writes:
             bias.append(zero.double().cpu())
     found = Writes(embed.double().cpu(), torch.stack(heads, 1), mlp.double().cpu() + torch.stack(bias, 1), out.double().cpu(), z.double().cpu())
     off = (found.embed + found.heads.sum((1, 2)) + found.rest.sum(1) - found.out).abs().max() / found.out.abs().max()
-    if off > (1e-2 if mllm.model.dtype == torch.float32 else 0.2):
+    if off > (1e-2 if mllm.exact else 0.2):
         raise Refusal(f"In {mllm.name} the parts do not sum to the stream (off by {off:.1%}): what they write is normed or scaled before "
                       "it is added, so that heads cannot be told apart this way.")
     return found
@@ -227,6 +227,9 @@ def gathered(mllm, prompt, where) -> tuple[torch.Tensor, ...]:
             stack.callback(part.register_forward_hook(keep_output).remove)
         mllm.logits(prompt.inputs)
     blocks = range(len(mllm.parts.blocks))
+    if len({one.shape for one in given.values()}) > 1:
+        raise Refusal(f"The blocks of {mllm.name} differ in the width of their heads, so that they cannot be laid beside one another; "
+                      "attention-flow looks at them as they are.")
     return seen[first][0, where], *(torch.stack([kept[k] for k in blocks], 1) for kept in (given, mlp)), seen[last][0, where]
 
 
