@@ -300,24 +300,5 @@ def _card(args) -> int:
 
 
 def _bench(args) -> int:
-    from .registry import find, methods
-    chosen = {method.slug: method for method in map(find, args.method)} if args.method else methods()
-    for option, value in (("--layers", args.layers), ("--runs", args.runs)):
-        if value is not None and value < 1:
-            raise Refusal(f"{option} {value}: give 1 or more.")
-    if args.model and args.wide or args.layers and not args.wide:
-        raise Refusal("--layers goes with --wide, and --wide is a model of its own; leave the other out.")
-    from . import world
-    from .bench import bench
-    if args.wide:
-        from .bench_wide import QUICK, wide
-        mllm = wide(args.layers)
-        if mllm.device.type == "cpu" and not args.method:
-            chosen = {slug: chosen[slug] for slug in QUICK}
-    else:
-        mllm = _load(args.model)
-    sample = world.sample(1, seed=0, kinds=("color",))[0]
-    print(mllm)
-    for row in bench(mllm, mllm.prompt(sample.picture, sample.question), chosen, args.runs):
-        print(row, flush=True)
-    return 0
+    from .bench import run
+    return run(args, _load)
