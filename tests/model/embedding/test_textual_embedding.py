@@ -1,5 +1,6 @@
 """Similarity, polar axes, words in context and directions: exact where they must be, findings as measured, known errors caught."""
 
+import colorsys
 from importlib import import_module
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_what_cannot_be_compared_is_refused(mllm, prompt):
         rsa.means(np.zeros((1, 2, 3)), ["red"], ["red", "blue"])
     with pytest.raises(Refusal, match="square tables"):
         rsa.permuted(np.zeros((2, 2)), np.zeros((2, 2)))
-    with pytest.raises(Refusal, match="No prompt is about blue"):
+    with pytest.raises(Refusal, match="No prompt is about green, blue"):
         polar.polar_axes(mllm, [prompt], ["red"], ends, ["red", "green", "blue"])
     with pytest.raises(Refusal, match="nothing between"):
         polar.polar_axes(mllm, [prompt], ["red"], ends, ["red", "red"])
@@ -199,9 +200,9 @@ def test_the_methods_give_what_they_say(mllm, prompt):
     assert curves.values.shape == (len(prompt.tokens.words), 7) and (curves.values[:, 0] == 0).all()
     assert curves.measured["forward_passes"] == 2
     other = mllm.prompt(Image.new("RGB", (64, 64), "white"), prompt.question)
-    one = rsa.representational_similarity(mllm, [prompt, other, prompt, other], "abcb", [[70]] * 4, "abc", STEPS[:3, :3])
+    one = rsa.representational_similarity(mllm, [prompt, other, prompt, other], list("abcb"), [[70]] * 4, list("abc"), STEPS[:3, :3])
     assert one.values.shape == (3, 3) and one.values[0, 2] == 0 and one.measured["forward_passes"] == 4
-    layered = rsa.by_layer(mllm, {"x": ([prompt, other, prompt], "abc", [[70]] * 3)}, "abc", STEPS[:3, :3])
+    layered = rsa.by_layer(mllm, {"x": ([prompt, other, prompt], list("abc"), [[70]] * 3)}, list("abc"), STEPS[:3, :3])
     assert layered.values.shape == (1, 7) and layered.values[0, -1] == pytest.approx(rsa.agreement(one.values, STEPS[:3, :3]))
 
 
@@ -209,17 +210,20 @@ def test_the_methods_give_what_they_say(mllm, prompt):
 
 @pytest.fixture(scope="module")
 def circle(mllm):
-    """Mean states of each colour's image tokens, (model, tower's end and decoder, 8, d), of a trained and a random model."""
-    samples = world.sample(160, 1, kinds=("shape",), objects=(1, 3))
+    """(agreement with the hues of the pixels, p) of image tokens at the tower's ends, embed, block.0, block.5; trained and random."""
+    samples = world.sample(160, 41, kinds=("shape",), objects=(1, 1))
+    cover = world.patch_cover(samples.masks).reshape(160, -1)
+    own = [np.flatnonzero(share >= min(0.6, share.max())) for share in cover]
     named = [next(word for word in one.question.split() if word in world.COLORS) for one in samples]
-    out = {}
+    pixels = np.array([picture[mask].mean(0) for picture, mask in zip(samples.pictures, samples.masks)]) / 255
+    hue = np.array([colorsys.rgb_to_hsv(*color)[0] for color in rsa.means(pixels[:, None], named, world.COLORS)[0]])
+    gap, out = abs(np.subtract.outer(hue, hue)), {}
     for name, model in (("trained", mllm), ("re-drawn", redrawn(mllm, 0))):
         prompts = [model.prompt(one.picture, one.question) for one in samples]
-        own = [np.flatnonzero(one.patches.ravel()) for one in samples]
         inside = states(model, prompts, [one.tokens.image[at] for one, at in zip(prompts, own)], ["embed", "block.0", "block.5"])
         tower = states(model, prompts, [1 + at for at in own], ["vision.0", "vision.3"])
         out[name] = rsa.means(torch.cat([tower, inside], 1), named, world.COLORS)
-    return {name: [rsa.test(rsa.distances(one), CIRCLE) for one in found] for name, found in out.items()}
+    return {name: [rsa.test(rsa.distances(one), np.minimum(gap, 1 - gap)) for one in found] for name, found in out.items()}
 
 
 def test_the_colour_circle_lies_in_the_tower_and_is_all_but_lost_in_the_language_model(circle):
