@@ -49,7 +49,7 @@ def identity(mllm, prompt) -> list[Identity]:
     words = roles(prompt, target)["question"]
     if words and not looks_ahead(mllm, prompt):
         later = received(mllm, prompt, target, "question")[0][:, max(words) + 1:]
-        claims.append(Identity("no word of the question looks at what comes after it", float(np.abs(later).max()), 0.0))
+        claims.append(Identity("no word of the question looks at what comes after it", float(np.abs(later).max(initial=0)), 0.0))
     return claims
 
 
