@@ -62,6 +62,8 @@ def _later(config, blocks) -> str:
     """By what pictures come in behind block 0; nothing in most families."""
     if any(hasattr(block, "cross_attn") for block in blocks):
         return "cross-attention"
+    if getattr(config.get_text_config(), "hidden_size_per_layer_input", None):
+        return "inputs of their own for each layer"          # Gemma 4 makes them of the merged stream, before block 0
     places = config, getattr(config, "vision_config", None)
     return "DeepStack" if any(getattr(place, name, None) for place in places for name in DEEPSTACK) else ""
 
