@@ -22,10 +22,11 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS":
                "TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": ""}
 
 # Run in the chapter's own kernel after its last cell: which files of the book did it import?
+# A line each: nbclient looks for carriage returns in time that is quadratic in the length of a line, minutes for one long one.
 IMPORTED = """
-import json as _json, pathlib as _pathlib, sys as _sys
-print(_json.dumps(sorted({str(_pathlib.Path(_m.__file__).resolve()) for _m in list(_sys.modules.values())
-                          if getattr(_m, "__file__", None)})))"""
+import pathlib as _pathlib, sys as _sys
+print(*sorted({str(_pathlib.Path(_m.__file__).resolve()) for _m in list(_sys.modules.values()) if getattr(_m, "__file__", None)}),
+      sep="\\n")"""
 
 
 class Failed(Exception):
@@ -117,7 +118,7 @@ def execute(notebook, path: Path, folder: Path) -> list[str]:
     finally:
         notebook.cells.remove(probe)
     text = "".join(output.get("text", "") for output in probe.outputs)
-    below = (Path(name) for name in json.loads(text.strip().splitlines()[-1]))
+    below = map(Path, text.strip().splitlines())
     return [file.relative_to(folder).as_posix() for file in below
             if file.is_relative_to(folder) and file.suffix == ".py" and ".venv" not in file.parts]
 
