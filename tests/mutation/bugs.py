@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -22,6 +21,7 @@ from mini_lib.conformance import case, checks, handle, models, run
 from mini_lib.data import input_output
 from mini_lib.mllm import MLLM
 from mini_lib.model.architecture.analysis.feature_attribution import integrated_gradients
+from mini_lib.model.embedding.cross_modal_embedding import cka
 from mini_lib.model.token.visual_token import logit_lens
 from mini_lib.refusal import Refusal
 from mini_lib.results import PatchMap
@@ -40,7 +40,7 @@ class Bug:
 
 
 # Not yet: the method that had the bug is not built. To be revived with it.
-LATER = {"the clean and the distorted branch share a cache": "contrastive decoding", "biased CKA on few samples": "representational similarity"}
+LATER = {"the clean and the distorted branch share a cache": "contrastive decoding"}
 
 
 @cache
@@ -319,8 +319,17 @@ def shade_by_chance(filling):
 
 # Batches, rounding, bookkeeping.
 
-def everything_at_once(_):
-    return lambda rows, size: islice(rows, 10 ** 6)
+def everything_at_once(score):
+    def mutant(self, prompt, target, pictures=None):
+        if pictures is None:
+            return score(self, prompt, target)
+        return self.score_inputs(self.showing(prompt, target, list(pictures)), target)
+    return mutant
+
+
+def diagonal_left_in(_):
+    """CKA as usually centred: each state meets itself, and few samples of wide states look alike whatever they are."""
+    return cka.biased
 
 
 def rows_turned_round(score_inputs):
@@ -421,7 +430,7 @@ BUGS = (
         method("gradient-input", checks.check_leaves_everything_as_found), "`requires_grad`"),
     Bug("the cover's shade is drawn from the global generator", replaced(input_output, "filling", shade_by_chance),
         method("occlusion", checks.check_two_calls_agree), "two calls give the same to the last bit"),
-    Bug("all rows are sent at once", replaced(mllm, "islice", everything_at_once),
+    Bug("all rows are sent at once", replaced(MLLM, "score", everything_at_once),
         method("occlusion", checks.check_batch_size_changes_nothing), "it sends no more rows at once"),
     Bug("rows of a batch come back in another order", replaced(MLLM, "score_inputs", rows_turned_round),
         method("occlusion", checks.check_batch_size_changes_nothing), "give what batches of 64 give"),
@@ -433,6 +442,8 @@ BUGS = (
         method("occlusion", checks.check_odd_pictures), "every number is finite"),
     Bug("a map is saved with three decimals", replaced(results, "_short", three_decimals),
         method("token-ablation", checks.check_result_can_be_saved), "to_dict keeps the values"),
+    Bug("biased CKA on few samples", replaced(cka, "alignment", diagonal_left_in),
+        method("cka", checks.check_identities), "the mean over all orders of the pairs is 0"),
     Bug("passes are not counted", replaced(MLLM, "logits", passes_uncounted),
         method("occlusion", checks.check_cost_is_counted), "is what the model saw"),
 )
