@@ -21,6 +21,21 @@ from .sphinx_taxonomy import TaxonomyPages, add_to_head, write_exports
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+# An equation that is wider than the page scrolls, and what scrolls has to be reached by keyboard. MathJax's own way is in its menu.
+EQUATIONS = """addEventListener("load", function () {
+  function reach() {
+    document.querySelectorAll('mjx-container[display="true"]').forEach(function (equation) {
+      if (equation.scrollWidth <= equation.clientWidth) return;
+      equation.tabIndex = 0;
+      equation.setAttribute("role", "group");
+      equation.setAttribute("aria-label", "equation");
+    });
+  }
+  if (!window.MathJax || !MathJax.startup) return;
+  MathJax.startup.promise.then(reach);
+  addEventListener("resize", reach);
+});"""
+
 # Label → the admonition kind whose colour and icon it takes.
 KINDS = {"the claim": "important", "learning goals": "seealso", "prerequisites": "note", "key takeaway": "tip",
          "caution": "warning", "our extension": "hint"}
@@ -107,6 +122,7 @@ def setup(app: Sphinx) -> dict:
     app.add_transform(Callouts)
     app.add_transform(HideDescriptions)
     app.add_transform(TaxonomyPages)
+    app.add_js_file(None, body=EQUATIONS)
     app.connect("config-inited", lambda app, config: config.templates_path.append(str(TEMPLATES)))
     app.connect("doctree-read", add_provenance)
     app.connect("html-page-context", name_toggles, priority=900)      # after the theme has set its function
