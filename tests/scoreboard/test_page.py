@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from mini_lib.book import root
 from mini_lib.scoreboard import page as pages
 from mini_lib.scoreboard.measure import METRICS
 from mini_lib.scoreboard.page import page, plot, put
 from mini_lib.scoreboard.rows import Row
+from mini_lib.scoreboard.run import fingerprint
 from mini_lib.scoreboard.table import board
 
 HEAD = {"schema": 1, "version": "0", "model": "tiny", "fingerprint": "f", "samples": 20, "few": 4, "seed": 0, "cover": "mean", "zoom": 1,
@@ -125,3 +127,20 @@ def test_the_board_is_stored_in_the_package_and_the_page_is_made_from_it(tmp_pat
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_says_what_it_is(metric):
     assert METRICS[metric].what.endswith(".") and METRICS[metric].title in page(made(MEANS))
+
+
+def test_the_page_of_the_book_is_that_of_the_stored_scoreboard_of_tiny_as_shipped(mllm):
+    stored = pages.read()
+    assert stored["fingerprint"] == fingerprint(mllm.model) and stored["samples"] >= 200
+    assert (root() / "chapters" / "scoreboard.md").read_text(encoding="utf-8") == page(stored)
+
+
+def test_its_floors_and_its_ceiling_are_where_they_belong():
+    """Noise points by chance, a constant map at exactly the share of the picture, the true mask always."""
+    rows = {row["row"]: row["scores"] for row in pages.read()["rows"]}
+    chance = rows["constant-map"]["pointing"]
+    assert all(rows["true-mask"][metric]["mean"] == 1 for metric in ("pointing", "mass", "rank_accuracy", "iou"))
+    assert rows["random-map"]["pointing"]["low"] <= chance["mean"] <= rows["random-map"]["pointing"]["high"] and chance["mean"] < 0.25
+    assert abs(rows["random-map"]["redrawn"]["mean"]) < 0.1
+    areas = [rows[name][curve] for name in ("constant-map", "random-map") for curve in ("insertion", "deletion")]
+    assert max(area["low"] for area in areas) <= min(area["high"] for area in areas), "of a map that knows nothing both are the same"
