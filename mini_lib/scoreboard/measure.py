@@ -53,7 +53,7 @@ METRICS = {
                         "the answer as it was. A constant map has 1, so this alone says little.", floored=False),
     "forward": Metric("forward passes", "cost", False, ".0f", "Forward passes for one map, once the answer is known.", floored=False),
     "backward": Metric("backward passes", "cost", False, ".0f", "Backward passes for one map.", floored=False),
-    "seconds": Metric("seconds", "cost", False, ".3f", "Wall-clock time for one map, whatever else the machine was doing; `mini-lib bench` holds it against plain passes.", floored=False),
+    "seconds": Metric("seconds", "cost", False, ".3f", "Wall-clock time for one map, with whatever else the machine was doing.", floored=False),
     "memory": Metric("peak memory, MB", "cost", False, ".0f", "GPU memory for one map at its highest, beyond what the model holds; "
                      "not measured on a CPU.", floored=False),
 }

@@ -237,7 +237,8 @@ def _costs(board: dict) -> str:
     memory = any(row["scores"]["memory"]["n"] for row in known)
     return "\n".join([*said, "Peak memory is that of the GPU, beyond what the model itself holds." if memory else
                       "Memory was not measured: there was no GPU.",
-                      f"Seconds are those of {markdown(board['machine'])}.", "Finding the answer itself is not counted."])
+                      f"Seconds are those of {markdown(board['machine'])}, with whatever else that machine was doing; passes are exact, and "
+                      "`mini-lib bench` holds seconds against plain passes taken in turn.", "Finding the answer itself is not counted."])
 
 
 def _ceilings(board: dict) -> str:

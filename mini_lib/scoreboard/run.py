@@ -77,7 +77,8 @@ def run(mllm, rows: Sequence[Row], options: Options, out: str | Path, process: t
 
 def machine(mllm) -> str:
     """What the seconds were taken on."""
-    where = torch.cuda.get_device_name(mllm.device) if mllm.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
+    threads = torch.get_num_threads()
+    where = torch.cuda.get_device_name(mllm.device) if mllm.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)} of a CPU"
     return ", ".join([where, *(f"{name} {version}" for name, version in versions().items() if name in ("torch", "transformers"))])
 
 

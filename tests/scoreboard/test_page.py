@@ -132,6 +132,7 @@ def test_every_metric_says_what_it_is(metric):
 def test_the_page_of_the_book_is_that_of_the_stored_scoreboard_of_tiny_as_shipped(mllm):
     stored = pages.read()
     assert stored["fingerprint"] == fingerprint(mllm.model) and stored["samples"] >= 200
+    assert {name: one["what"] for name, one in stored["metrics"].items()} == {name: one.what for name, one in METRICS.items()}
     assert (root() / "chapters" / "scoreboard.md").read_text(encoding="utf-8") == page(stored)
 
 

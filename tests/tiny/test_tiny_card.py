@@ -56,6 +56,7 @@ def test_the_two_poles_of_rationales_are_there(fresh):
     """In the multi-hop kinds the answer follows a false step; in the post-hoc kind it stays. Otherwise nothing is planted."""
     rows = fresh["rationales"]
     assert rows["same_color"]["follows"]["accuracy"] > 0.7 and rows["post_hoc"]["keeps"]["accuracy"] > 0.8
+    assert STORED["rationales"]["same_color"]["follows"]["low"] > 0.8                # the fresh one has few of them
 
 
 def test_what_is_below_its_aim_is_said(fresh):
