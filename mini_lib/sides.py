@@ -57,11 +57,13 @@ def of_words(mllm, prompts, texts=None, pool=mean) -> torch.Tensor:
 def of_classes(mllm, prompts, labels, classes: int) -> torch.Tensor:
     """The mean state of all picture tokens with each label: (points, classes, d) float32, on the CPU.
 
-    labels: (N, P) int, what each of a picture's tokens shows, 0 to `classes` - 1; below 0 it counts for none.
+    labels: (N, P) int, what each of a picture's tokens shows, 0 to `classes` - 1; below 0 it counts for none. Or (N, P, K), where it
+    shows several things, such as a colour and a shape.
     Raises Refusal when a label never occurs.
     """
-    labels = torch.as_tensor(labels).reshape(len(prompts), -1)
-    member = torch.nn.functional.one_hot(labels + 1, classes + 1)[..., 1:].float()             # (N, P, classes)
+    labels = torch.as_tensor(labels)
+    labels = labels[..., None] if labels.dim() == 2 else labels
+    member = torch.nn.functional.one_hot(labels.clamp(min=-1) + 1, classes + 1)[..., 1:].sum(2).float()     # (N, P, classes)
     missing = [k for k in range(classes) if not member[..., k].any()]
     if missing:
         raise Refusal(f"No token has the label {missing[0]}; every one of the {classes} has to occur.")

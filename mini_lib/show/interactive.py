@@ -11,6 +11,8 @@ import numpy as np
 
 from . import static
 
+MOST_ROWS = 16              # of a matrix, each a frame of some 25 kB
+
 
 @dataclass(frozen=True)
 class Scrubber:
@@ -135,11 +137,16 @@ def curves(result) -> Scrubber:
 
 
 def matrix(result) -> Scrubber:
-    """A slider through the rows: the matrix, and beside it the values of that row."""
+    """A slider through the rows: the matrix, and beside it the values of that row.
+
+    Of many rows, such as all heads of a large model, those with the largest values: each frame is a picture.
+    """
+    shown = np.sort(np.argsort(-np.abs(result.values).max(1), kind="stable")[:MOST_ROWS])
     frames = []
-    for k, row in enumerate(result.rows):
-        most = np.argsort(-result.values[k], kind="stable")[:5]
+    for k in shown.tolist():
+        row, most = result.rows[k], np.argsort(-result.values[k], kind="stable")[:5]
         values = ", ".join(f"{result.columns[c]} {result.values[k, c]:.3g}" for c in most)
         frames.append((row, static.png(static.matrix(result, k)), f"{result.unit} of {row}, the largest: {values}."))
-    start = int(np.unravel_index(result.values.argmax(), result.values.shape)[0])
-    return Scrubber(frames, result.axes[0], f"Move the slider through the rows to read off their {result.unit}.", start=start)
+    start = int(result.values[shown].max(1).argmax())
+    some = "rows" if len(shown) == len(result.rows) else f"{len(shown)} of the {len(result.rows)} rows, those with the largest values,"
+    return Scrubber(frames, result.axes[0], f"Move the slider through the {some} to read off their {result.unit}.", start=start)

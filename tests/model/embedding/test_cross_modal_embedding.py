@@ -130,6 +130,8 @@ def test_class_means_are_means_of_the_labelled_tokens(mllm, prompt):
     tokens = sides.of_pictures(mllm, [prompt], lambda tokens, k: tokens)[:, 0]
     for k in range(3):
         assert torch.allclose(sides.of_classes(mllm, [prompt], labels, 3)[:, k], tokens[:, labels[0] == k].mean(1), atol=1e-4)
+    both = sides.of_classes(mllm, [prompt], np.stack([labels, np.where(labels < 0, -1, labels + 3)], 2), 6)
+    assert torch.allclose(both[:, :3], both[:, 3:], atol=1e-5)                                 # two labels a token
 
 
 # ------------------------------------------------------------------------------------------------ exact, without a model
@@ -218,8 +220,7 @@ def colors(mllm, described):
     labels = world.patch_labels(known.scenes)
     color, shape = labels["color"].reshape(80, 64), labels["shape"].reshape(80, 64)
     prompts = [mllm.prompt(one.picture, one.question) for one in known]
-    both = np.concatenate([color, np.where(shape < 0, -1, shape + 8)])
-    pictured = sides.of_classes(mllm, [*prompts, *prompts], both, 14)
+    pictured = sides.of_classes(mllm, prompts, np.stack([color, np.where(shape < 0, -1, shape + 8)], 2), 14)
     worded = sides.of_words(mllm, [prompts[0]] * 14, NAMES)
     x, y, _ = described["trained"]
     return known, color, prompts, pictured, worded, (x, y), asked, [mllm.prompt(one.picture, one.question) for one in asked]
