@@ -185,6 +185,25 @@ def closed(modules):
             handle.remove()
 
 
+@contextmanager
+def skipped(mllm, first: int):
+    """The blocks before number `first` hand on what they get, at no cost: what an edit of "embed" puts in enters block `first`."""
+    def hand_on(stream, *args, **kwargs):
+        return stream
+
+    blocks = list(mllm.parts.blocks)[:first]
+    own = [vars(block).get("forward") for block in blocks]               # accelerate puts one of its own there
+    for block in blocks:
+        block.forward = hand_on
+    try:
+        yield
+    finally:
+        for block, before in zip(blocks, own):
+            del block.forward
+            if before is not None:
+                block.forward = before
+
+
 def causal(weights: dict) -> bool:
     """Whether in these weights, as `attention` keeps them, no position looks at a later one."""
     return all(not kept.detach().triu(1).any() for kept in weights.values())

@@ -4,7 +4,11 @@
     scores = score(mllm, prompt, target, streams)                # (N,) of N changed streams
     scores, gradients = gradients(mllm, prompt, target, streams)  # (N,), (N, T, d)
 
-The vision tower runs once, for `merged`; whatever is changed after that costs the decoder alone. Some families look at the picture's
+    states = entering(mllm, prompt, target)                      # what enters each block: [(1, T, d), …]
+    scores = at_once(mllm, prompt, target, states[3].repeat(8, 1, 1), 3)     # eight runs that start at block 3
+
+The vision tower runs once, for `merged`; whatever is changed after that costs the decoder alone, and of it only the blocks from the
+changed one on. Some families look at the picture's
 inputs elsewhere too (Qwen-VL for positions, Qwen3-VL also adds features to later blocks): there these inputs go along unchanged, and
 the tower runs again each time; what comes in there is no part of the stream, and nothing here explains it.
 """
@@ -14,7 +18,7 @@ from __future__ import annotations
 import torch
 
 from .batches import in_batches
-from .hooks import edit, record
+from .hooks import edit, points, record, skipped
 from .inputs import repeat_all, repeat_text
 from .refusal import Refusal
 
@@ -25,6 +29,11 @@ def merged(mllm, prompt, target) -> torch.Tensor:
     Whether the picture's inputs have to go along is found here, by putting the stream back unchanged, and kept in `mllm.along`.
     Raises Refusal when the same answer does not come back in either way: every function of the stream would be wrong.
     """
+    return _checked(mllm, prompt, target)[0]
+
+
+def _checked(mllm, prompt, target) -> tuple[torch.Tensor, float]:
+    """The stream before block 0, and the target's score."""
     with record(mllm, "embed") as seen:
         full = float(mllm.score(prompt, target)[0])
     stream = seen["embed"]
@@ -35,9 +44,22 @@ def merged(mllm, prompt, target) -> torch.Tensor:
         except TypeError:                                            # a model that does not run without a picture
             continue
         if abs(again - full) <= mllm.slack:
-            return stream
+            return stream, full
     raise Refusal(f"{mllm.name}: put back unchanged, the merged picture and words changed the answer by {again - full:.2g} "
                   "nats, so that changing tokens would be wrong here.")
+
+
+def entering(mllm, prompt, target) -> list[torch.Tensor]:
+    """What enters each block, (1, T, d) each, so that runs can start where something is changed. Cost: that of `merged`, and one block.
+
+    Only what enters block 0 where a start at the last block does not give the same answer: every run has to start there then.
+    Raises Refusal as `merged` does.
+    """
+    with record(mllm, *points(mllm)[1:-1]) as seen:
+        stream, full = _checked(mllm, prompt, target)
+    states = [stream, *seen.values()]
+    late = float(at_once(mllm, prompt, target, states[-1], len(states) - 1)[0])
+    return states if abs(late - full) <= mllm.slack else states[:1]
 
 
 def inputs(mllm, prompt, target, times: int) -> dict:
@@ -50,9 +72,12 @@ def score(mllm, prompt, target, streams: torch.Tensor) -> torch.Tensor:
     return torch.cat(in_batches(mllm, streams, lambda batch: at_once(mllm, prompt, target, batch)))
 
 
-def at_once(mllm, prompt, target, streams: torch.Tensor) -> torch.Tensor:
-    """The same for one batch, however large; for what also differs from row to row, such as cuts, within `in_batches`."""
-    with edit(mllm, {"embed": streams.to}):
+def at_once(mllm, prompt, target, streams: torch.Tensor, block: int = 0) -> torch.Tensor:
+    """The same for one batch, however large; for what also differs from row to row, such as cuts, within `in_batches`.
+
+    block: what `streams` enter; those before it do not run.
+    """
+    with skipped(mllm, block), edit(mllm, {"embed": streams.to}):
         return mllm.score_inputs(inputs(mllm, prompt, target, len(streams)), target)
 
 

@@ -18,18 +18,19 @@ blocks, and when image tokens have already passed what they know to each other: 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ....batches import in_batches
+from ....batches import in_batches, progress
 from ....hooks import attention, cut
 from ....refusal import Refusal, nearest
 from ....registry import Identity, method
 from ....results import Curves, PatchMap
 from ....roles import roles
-from ....streams import at_once, merged
+from ....streams import at_once, entering
 
 PAPER = "Neo et al. 2024, arXiv:2410.07149"
 EDGES = {"image to question": ("question", "image"), "image to answer": ("answer", "image"), "question to answer": ("answer", "question")}
@@ -56,7 +57,7 @@ def identity(mllm, prompt) -> list[Identity]:
 
 
 @method("attention-knockout", node="model/token/visual-textual-token", paper=PAPER,
-        cost="one forward pass an edge set and window, one more an edge set and three more, once the answer is known; no backward pass",
+        cost="one forward pass an edge set and window, from its first block on; one more an edge set and four more; no backward pass",
         identity=identity)
 def attention_knockout(mllm, prompt, token: str | None = None, *, width: int | None = None, edges: dict | None = None) -> Curves:
     """What the answer loses when edges are cut in a window of blocks that slides from the first to the last.
@@ -86,13 +87,16 @@ def map_identity(mllm, prompt) -> list[Identity]:
     plain = mllm.score(prompt, target)
     with cut(mllm, words, tokens):
         gap = float(plain - mllm.score(prompt, target))
-    away = effects(mllm, prompt, target, [([], tokens, range(len(mllm.parts.blocks)))])
-    return [Identity("cutting the whole picture costs what it costs by itself", float(np.abs(whole - gap).max()), mllm.slack),
+    blocks = range(len(mllm.parts.blocks))
+    _, beside = effects(mllm, prompt, target, [(words, tokens[:1], blocks), (words, tokens, blocks)])
+    away = effects(mllm, prompt, target, [([], tokens, blocks)])
+    return [Identity("cutting the whole picture costs what it costs by itself", float(np.abs([*(whole - gap).ravel(), beside - gap]).max()),
+                     mllm.slack),
             Identity("kept from nobody, nothing is lost", float(np.abs(away).max()), mllm.slack)]
 
 
 @method("knockout-map", node="model/token/visual-textual-token", paper=PAPER,
-        cost="one forward pass a square and three more, once the answer is known; no backward pass", identity=map_identity)
+        cost="one forward pass a square and four more, once the answer is known; no backward pass", identity=map_identity)
 def knockout_map(mllm, prompt, token: str | None = None, *, to: str = "words", size: int | None = None, layers=None) -> PatchMap:
     """What the answer loses when words cannot look at one place of the picture.
 
@@ -138,14 +142,21 @@ def effects(mllm, prompt, target, cuts: list[tuple]) -> np.ndarray:
 
 
 def scores(mllm, prompt, target, cuts: list[tuple]) -> np.ndarray:
-    """f under each cut, `batch_size` of them in one pass: every row of the batch has a cut of its own."""
-    stream = merged(mllm, prompt, target)
+    """f under each cut, `batch_size` of them in one pass: every row of the batch has a cut of its own. Runs start at the first cut."""
+    states = entering(mllm, prompt, target)
+    starts = np.array([min([*blocks, len(states) - 1]) for _, _, blocks in cuts])        # nothing is cut in the blocks before
+    found = np.empty(len(cuts))
 
-    def run(batch):
+    def run(first, some):
         with ExitStack() as stack:
-            for row, (queries, keys, blocks) in enumerate(batch):
+            for row, k in enumerate(some):
+                queries, keys, blocks = cuts[k]
                 if len(queries) and len(keys) and len(blocks):
                     stack.enter_context(cut(mllm, queries, torch.as_tensor(keys), blocks, [row]))
-            return at_once(mllm, prompt, target, stream.repeat(len(batch), 1, 1))
+            return at_once(mllm, prompt, target, states[first].repeat(len(some), 1, 1), first)
 
-    return torch.cat(in_batches(mllm, cuts, run)).numpy()
+    with progress(len(cuts), "knock-out"):
+        for first in np.unique(starts):
+            rows = np.flatnonzero(starts == first)
+            found[rows] = torch.cat(in_batches(mllm, rows, partial(run, first)))
+    return found

@@ -25,7 +25,7 @@ from ....hooks import edit, points, record
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Curves, PatchMap
-from ....streams import at_once, merged, score
+from ....streams import at_once, entering, merged, score
 
 PAPER = "Neo et al. 2024, arXiv:2410.07149"
 
@@ -57,25 +57,28 @@ def token_ablation(mllm, prompt, token: str | None = None) -> PatchMap:
 def layers_identity(mllm, prompt) -> list[Identity]:
     """The chosen tokens, and only they, become the mean of their layer; after the last block nothing reads them any more."""
     target, layers, image = mllm.target(prompt), points(mllm), prompt.tokens.image
-    stream, chosen = merged(mllm, prompt, target), torch.arange(len(image)) % 2 == 0
+    states, chosen = entering(mllm, prompt, target), torch.arange(len(image)) % 2 == 0
     off = []
     for layer in layers[1:]:
         with record(mllm, layer) as clean:
-            plain = score(mllm, prompt, target, stream)
+            plain = score(mllm, prompt, target, states[0])
         with edit(mllm, {layer: partial(averaged, image=image, chosen=chosen[None])}), record(mllm, layer) as seen:
-            score(mllm, prompt, target, stream)
+            score(mllm, prompt, target, states[0])
         wanted = clean[layer][0].clone()
         wanted[image[chosen]] = clean[layer][0, image].mean(0)
         off.append(float((seen[layer][0] - wanted).abs().max() / wanted.abs().max()))
-    late = replaced(mllm, prompt, target, stream, np.ones((1, len(image)), bool), layers[-1]) - plain.numpy()
+    everything = np.ones((1, len(image)), bool)
+    late = replaced(mllm, prompt, target, states, everything, layers[-1]) - plain.numpy()
+    begun, whole_run = (replaced(mllm, prompt, target, some, everything, layers[-2]) for some in (states, states[:1]))
     whole = float((plain - mllm.score(prompt, target)).abs().max())
     return [Identity("the chosen tokens become the mean of their layer, and all else stays", max(off), mllm.slack / 100),
             Identity("replacing all image tokens after the last block changes nothing", float(np.abs(late).max()), mllm.slack),
+            Identity("a run that starts at the changed layer gives what a whole one gives", float(np.abs(begun - whole_run).max()), mllm.slack),
             Identity("with nothing replaced the score is the model's own", whole, mllm.slack)]
 
 
 @method("token-ablation-by-layer", node="model/token/visual-token", paper=PAPER, identity=layers_identity,
-        cost="one forward pass a layer and set of tokens, and three more, once the answer is known; no backward pass")
+        cost="one forward pass a layer and set of tokens, from that layer on, and four more; no backward pass")
 def token_ablation_by_layer(mllm, prompt, token: str | None = None, sets: dict[str, np.ndarray] | None = None) -> Curves:
     """How much of the answer goes when image tokens are replaced before the first block, or after a later one.
 
@@ -89,9 +92,9 @@ def token_ablation_by_layer(mllm, prompt, token: str | None = None, sets: dict[s
     chosen = np.stack([np.asarray(one, bool).ravel() for one in sets.values()])
     if chosen.shape[1] != count:
         raise Refusal(f"The picture has {count} image tokens, and the sets name {chosen.shape[1]}; give one bool for each.")
-    stream = merged(mllm, prompt, target)
-    whole = float(score(mllm, prompt, target, stream)[0])
-    lost = whole - np.stack([replaced(mllm, prompt, target, stream, chosen, layer) for layer in layers], 1)     # (sets, layers)
+    states = entering(mllm, prompt, target)
+    whole = float(score(mllm, prompt, target, states[0])[0])
+    lost = whole - np.stack([replaced(mllm, prompt, target, states, chosen, layer) for layer in layers], 1)     # (sets, layers)
     return Curves(lost, list(sets), layers, "replaced after", "nats lost", "token ablation by layer", question=prompt.question,
                   target=target.text, measured={"forward_passes": mllm.passes - before})
 
@@ -102,21 +105,24 @@ def effects(mllm, prompt, target, sets: np.ndarray) -> np.ndarray:
     sets: (N, P) bool, which tokens each run replaces.  Returns (N,) nats.
     """
     sets = np.concatenate([np.zeros((1, sets.shape[1]), bool), sets])               # none replaced: what is left of
-    scores = replaced(mllm, prompt, target, merged(mllm, prompt, target), sets)
+    scores = replaced(mllm, prompt, target, [merged(mllm, prompt, target)], sets)
     return scores[0] - scores[1:]
 
 
-def replaced(mllm, prompt, target, stream: torch.Tensor, sets: np.ndarray, layer: str = "embed") -> np.ndarray:
+def replaced(mllm, prompt, target, states: list[torch.Tensor], sets: np.ndarray, layer: str = "embed") -> np.ndarray:
     """Log-probability of the target with each of `sets` (N, P) replaced at a point of the residual stream: (N,), in nats.
 
-    stream: (1, T, d), what enters block 0, picture and words merged.
+    states: (1, T, d) what enters block 0, and where runs can start later, the blocks after it.
     """
+    block = points(mllm).index(layer)                                               # the one that the point leads into
+
     def run(some):
-        batch, change = stream.repeat(len(some), 1, 1), partial(averaged, image=prompt.tokens.image, chosen=torch.from_numpy(some))
-        if layer == "embed":
-            return at_once(mllm, prompt, target, change(batch))
+        start, change = min(block, len(states) - 1), partial(averaged, image=prompt.tokens.image, chosen=torch.from_numpy(some))
+        batch = states[start].repeat(len(some), 1, 1)
+        if start == block:
+            return at_once(mllm, prompt, target, change(batch), start)
         with edit(mllm, {layer: change}):
-            return at_once(mllm, prompt, target, batch)
+            return at_once(mllm, prompt, target, batch, start)
 
     return torch.cat(in_batches(mllm, sets, run)).numpy()
 
