@@ -1,4 +1,4 @@
-"""What each method costs, against the passes that it says it makes; and captum at the same work, where it is installed.
+"""What each method costs, against the passes that it says it makes; and other libraries at the same work (`bench_others.py`).
 
     ratio = seconds of the method / (forward passes x seconds of one + backward passes x seconds of one)
 
@@ -14,18 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from .covers import filling
-from .hooks import attention, edit
-from .inputs import repeat_text
+from .bench_others import Work, others
+from .hooks import attention
 from .refusal import Refusal
 from .streams import gradients, merged, score
-
-STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Cost:
 
 
 def bench(mllm, prompt, methods: dict, runs: int = 5) -> Iterator[Cost]:
-    """A Cost for each method, its runs in turn with the plain passes it is held against; then the pairs of `beside_captum`.
+    """A Cost for each method, its runs in turn with the plain passes it is held against; then those of other libraries beside ours.
 
     The first is no method but attention as far as one position looks: what it costs to see any of it.
     The answer is found beforehand: generation is in no method's count.
@@ -67,22 +63,21 @@ def bench(mllm, prompt, methods: dict, runs: int = 5) -> Iterator[Cost]:
     yield from costs(mllm, prompt, target, {"attention of one position": rows}, runs)
     for method in methods.values():
         yield from costs(mllm, prompt, target, {method.slug: partial(method.explain, mllm, prompt, target)}, runs)
-    if find_spec("captum"):
-        for slug, theirs in beside_captum(mllm, prompt, target).items():
-            if slug in methods:
-                yield from costs(mllm, prompt, target, {slug: partial(methods[slug].explain, mllm, prompt, target), **theirs}, runs)
+    for slug, theirs in others(mllm, prompt, target).items():
+        if slug in methods:
+            yield from costs(mllm, prompt, target, {slug: partial(methods[slug].explain, mllm, prompt, target), **theirs}, runs)
 
 
 def costs(mllm, prompt, target, functions: dict[str, Callable], runs: int) -> list[Cost]:
     """The costs of functions that are run in turn, so that what else the machine does falls on all of them alike.
 
-    A function that makes backward passes by itself, without `mllm.backward`, returns their number.
+    Passes are those that `mllm` counts; a function that makes its own returns a `Work`, which has them.
     """
     passes = {}
     for name, function in functions.items():                                        # this also pays for warming up
         before = mllm.passes, mllm.backward_passes
         own = function()
-        passes[name] = mllm.passes - before[0], own if isinstance(own, int) else mllm.backward_passes - before[1]
+        passes[name] = (own.forward, own.backward) if isinstance(own, Work) else (mllm.passes - before[0], mllm.backward_passes - before[1])
     sizes = [max(1, min(mllm.batch_size, max(made))) for made in zip(*passes.values())]
     forward, both = _plain(mllm, prompt, target, *sizes)
     for plain in (*forward, both):
@@ -118,32 +113,6 @@ def peak(function: Callable) -> float | None:
 
 def _resident(status: Path, name: str) -> float:
     return next(float(row.split()[1]) for row in status.read_text().splitlines() if row.startswith(f"{name}:")) / 1e3
-
-
-def beside_captum(mllm, prompt, target) -> dict[str, dict[str, Callable]]:
-    """captum at the work of a method: slug -> its name and a function of no arguments. Same passes, same batch, from the prompt on."""
-    from captum.attr import FeatureAblation, IntegratedGradients
-    inputs, image = mllm.forced(prompt, target), prompt.tokens.image
-
-    def answer(streams):
-        with edit(mllm, {"embed": lambda x: streams.to(x)}):
-            return mllm.score_inputs(repeat_text(inputs, len(streams)), target, gradient=torch.is_grad_enabled())
-
-    def integrated():
-        blank = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
-        IntegratedGradients(answer).attribute(merged(mllm, prompt, target), merged(mllm, blank, target), n_steps=STEPS,
-                                              internal_batch_size=mllm.batch_size, return_convergence_delta=True)
-        return STEPS
-
-    @torch.no_grad()
-    def ablated():
-        stream = merged(mllm, prompt, target)
-        mask = torch.full(stream.shape[:2], len(image), device=stream.device)
-        mask[:, image] = torch.arange(len(image), device=stream.device)
-        FeatureAblation(answer).attribute(stream, stream[:, image].mean(1, keepdim=True).expand_as(stream), feature_mask=mask[..., None],
-                                          perturbations_per_eval=mllm.batch_size)
-
-    return {"integrated-gradients": {"captum's IntegratedGradients": integrated}, "token-ablation": {"captum's FeatureAblation": ablated}}
 
 
 def _plain(mllm, prompt, target, rows: int, rows_back: int) -> tuple[list[Callable], Callable]:

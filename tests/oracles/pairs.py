@@ -60,7 +60,7 @@ def pair(library: str, ours: str, theirs: str, limit: float = float("inf"), diff
 def pairs() -> list[Pair]:
     """All comparisons, in the order of the libraries."""
     if not PAIRS:
-        for library in ("captum", "quantus", "shapiq", "nnsight", "sklearn", "transformers"):
+        for library in ("captum", "quantus", "shapiq", "nnsight", "transformer_lens", "sklearn", "transformers"):
             importlib.import_module(f"tests.oracles.with_{library}")
     return PAIRS
 
