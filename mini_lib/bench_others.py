@@ -22,7 +22,7 @@ from .batches import spans
 from .hooks import edit
 from .inputs import repeat_all, repeat_text
 from .roles import roles
-from .streams import merged
+from .streams import blank, merged
 
 STEPS = 64
 WIDTH = 2                       # blocks of a knock-out's window
@@ -49,8 +49,6 @@ def others(mllm, prompt, target) -> dict[str, dict[str, Callable[[], Work]]]:
 def captum(mllm, prompt, target) -> dict:
     """Gradients along a path, and tokens replaced, of the merged stream."""
     from captum.attr import FeatureAblation, IntegratedGradients
-
-    from .model.architecture.analysis.feature_attribution.integrated_gradients import baseline
     inputs, image = mllm.forced(prompt, target), prompt.tokens.image
 
     def answer(streams):
@@ -62,7 +60,7 @@ def captum(mllm, prompt, target) -> dict:
 
     def integrated():
         before, stream = mllm.passes, merged(mllm, prompt, target)
-        values, _ = IntegratedGradients(answer).attribute(stream, baseline(mllm, prompt, target, stream), n_steps=STEPS,
+        values, _ = IntegratedGradients(answer).attribute(stream, blank(mllm, prompt, target, stream), n_steps=STEPS,
                                                           internal_batch_size=mllm.batch_size, return_convergence_delta=True)
         return counted(values[0, image].sum(-1), before, STEPS)
 

@@ -18,8 +18,10 @@ from __future__ import annotations
 import torch
 
 from .batches import in_batches
+from .covers import filling
 from .hooks import edit, points, record, skipped
 from .inputs import repeat_all, repeat_text
+from .parts import weight_of
 from .refusal import Refusal
 
 
@@ -60,6 +62,18 @@ def entering(mllm, prompt, target) -> list[torch.Tensor]:
     states = [stream, *seen.values()]
     late = float(at_once(mllm, prompt, target, states[-1], len(states) - 1)[0])
     return states if abs(late - full) <= mllm.slack else states[:1]
+
+
+def blank(mllm, prompt, target, stream: torch.Tensor) -> torch.Tensor:
+    """(1, T, d) the stream of a picture of the mean colour, with the mean of all words in the place of the question's: a prompt of nothing."""
+    plain = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
+    empty, image = stream.clone(), prompt.tokens.image.to(stream.device)
+    empty[:, image] = merged(mllm, plain, target)[:, image]
+    mean = weight_of(mllm.model.get_input_embeddings()).detach().float().mean(0)
+    words = prompt.tokens.question
+    # As long as the word itself: the mean of many words is short, and near zero the integral does not converge.
+    empty[:, words] = (stream[:, words].float().norm(dim=-1, keepdim=True) * mean / mean.norm()).to(stream)
+    return empty
 
 
 def inputs(mllm, prompt, target, times: int) -> dict:

@@ -1,8 +1,13 @@
 """What all tests share: the shipped model, two threads, fixed seeds."""
 
+import os
 import random
 
 import pytest
+import tqdm  # noqa: F401 - it reads the environment as it is imported: bars go on here, as tests look at them
+
+# Kernels of notebooks draw none, as in `mini-lib chapters run`: a bar of a slow machine would be output that differs.
+os.environ["TQDM_DISABLE"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -392,7 +392,7 @@ BUGS = (
         method("logit-lens", checks.check_identities), "the lens at the last layer is the model's answer"),
     Bug("output[0] of a tensor is edited", replaced(hooks, "_attach", hooked_after(first_row_edited)),
         model(handle.check_edits_reach_every_row), "two pictures give the same"),
-    Bug("the baseline is zero where RMSNorm divides by the length", replaced(integrated_gradients, "baseline", zero_baseline),
+    Bug("the baseline is zero where RMSNorm divides by the length", replaced(integrated_gradients, "blank", zero_baseline),
         method("integrated-gradients", checks.check_identities), "the values add up to f(prompt) - f(baseline)"),
     Bug("answers go on behind padding on the right", padded_on_the_right,
         model(handle.check_padding_changes_nothing), "a padded batch answers as one by one"),

@@ -9,8 +9,8 @@ import torch
 from mini_lib.evaluate import infidelity
 from mini_lib.evaluate.faithfulness import generator, squares
 from mini_lib.games import blocks
-from mini_lib.model.architecture.analysis.feature_attribution import integrated_gradients as ig
 from mini_lib.registry import find
+from mini_lib.streams import blank
 
 from .pairs import pair
 
@@ -45,7 +45,7 @@ def gradient_input(on):
 def integrated_gradients(on):
     """Gauss-Legendre as captum has it by itself, from the same baseline. Its delta is our `measured["error"]`."""
     from captum.attr import IntegratedGradients
-    empty = ig.baseline(on.mllm, on.prompt, on.target, on.stream)
+    empty = blank(on.mllm, on.prompt, on.target, on.stream)
     theirs, delta = IntegratedGradients(on.of_stream).attribute(on.stream, empty, n_steps=64, internal_batch_size=64,
                                                                 return_convergence_delta=True)
     ours = explain(on, "integrated-gradients", steps=64)

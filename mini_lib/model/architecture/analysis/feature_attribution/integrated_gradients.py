@@ -18,11 +18,9 @@ import numpy as np
 import torch
 
 from .....batches import progress
-from .....covers import filling
-from .....parts import weight_of
 from .....registry import Identity, method
 from .....results import PatchMap, patch_map
-from .....streams import gradients, merged, score
+from .....streams import blank, gradients, merged, score
 
 
 def identity(mllm, prompt) -> list[Identity]:
@@ -49,7 +47,7 @@ def integrated_gradients(mllm, prompt, token: str | None = None, *, steps: int =
     """
     target, before = mllm.target(prompt, token), (mllm.passes, mllm.backward_passes)
     stream = merged(mllm, prompt, target)
-    empty = baseline(mllm, prompt, target, stream)
+    empty = blank(mllm, prompt, target, stream)
     points, weights = (torch.tensor(x, dtype=torch.float32, device=stream.device) for x in np.polynomial.legendre.leggauss(steps))
     total = 0
     with progress(steps, "integrated gradients"):
@@ -60,15 +58,3 @@ def integrated_gradients(mllm, prompt, token: str | None = None, *, steps: int =
     full, none = score(mllm, prompt, target, torch.cat([stream, empty])).tolist()
     return patch_map(values, prompt, target, "nats", "integrated gradients",
                      mllm.spent(before) | {"gap": full - none, "error": float(values.sum()) - (full - none), "steps": steps})
-
-
-def baseline(mllm, prompt, target, stream: torch.Tensor) -> torch.Tensor:
-    """(1, T, d) the stream of a picture of the mean colour, with the mean of all words in the place of the question's."""
-    blank = mllm.prompt(filling(prompt.picture, "mean"), prompt.question)
-    empty, image = stream.clone(), prompt.tokens.image.to(stream.device)
-    empty[:, image] = merged(mllm, blank, target)[:, image]
-    mean = weight_of(mllm.model.get_input_embeddings()).detach().float().mean(0)
-    words = prompt.tokens.question
-    # As long as the word itself: the mean of many words is short, and near zero the integral does not converge.
-    empty[:, words] = (stream[:, words].float().norm(dim=-1, keepdim=True) * mean / mean.norm()).to(stream)
-    return empty
