@@ -9,7 +9,7 @@ what the unembedding gets, as a log-probability is not, and can be split into wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,14 +19,14 @@ from .refusal import Refusal
 
 @dataclass(frozen=True)
 class Contrast:
-    """target: one scored token, the words before it forced.  ids: the word and its rival, or the word alone.  text: both, to be read.
+    """target: one scored token, the words before it forced.  ids: the word and its rival, or the word alone.  rival: its text, or "".
 
     value: D as the model has it.
     """
 
     target: Target
     ids: tuple[int, ...]
-    text: str
+    rival: str
     value: float
 
     @property
@@ -61,6 +61,5 @@ def contrast(mllm, prompt, token=None, rival: str | bool = True) -> Contrast:
     ids = (word, other) if rival else (word,)
     if len(set(ids)) < len(ids):
         raise Refusal(f"{rival!r} is the word that is explained; a rival has to be another one.")
-    text = target.text if not rival else f"{target.text} (not {mllm.tokenizer.decode([other]).strip()})"
-    found = Contrast(target, ids, text, 0.0)
-    return Contrast(target, ids, text, float(found.of(mllm, logits)[0]))
+    found = Contrast(target, ids, mllm.tokenizer.decode([other]).strip() if rival else "", 0.0)
+    return replace(found, value=float(found.of(mllm, logits)[0]))
