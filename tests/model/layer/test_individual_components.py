@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mini_lib import families, heads, world
+from mini_lib import families, heads, hooks, world
 from mini_lib.contrast import contrast
 from mini_lib.evaluate import interval, rank_correlation, redrawn
 from mini_lib.heads import MLP, stand_ins
@@ -141,7 +141,7 @@ def test_a_resample_from_several_prompts_is_the_mean_of_their_effects(mllm):
 def test_looking_is_what_the_kept_weights_say(mllm, prompt):
     target, mask = mllm.target(prompt), np.zeros((8, 8), bool)
     mask[2:4, 3] = True
-    with heads.record(mllm), visual.attention(mllm, [1]) as kept:
+    with hooks.attention(mllm, [1]) as kept:
         mllm.logits(prompt.inputs)
     tokens = prompt.tokens.image[torch.tensor([2 * 8 + 3, 3 * 8 + 3])]
     for source in ("answer", "question"):
