@@ -8,6 +8,7 @@ import torch
 
 from mini_lib import families, hooks, world
 from mini_lib.evaluate import interval, redrawn
+from mini_lib.heads import quiet
 from mini_lib.model.embedding.visual_embedding import head_decomposition as heads
 from mini_lib.model.embedding.visual_embedding import linear_probe as probes
 from mini_lib.refusal import Refusal
@@ -339,7 +340,7 @@ def test_only_the_colour_heads_loss_costs_answers_about_colour_and_no_heads_thos
         plain = mllm.logits(inputs)[:, -1].log_softmax(-1)[np.arange(len(rows)), truth]
         lost = {}
         for head in ((5, 2), (5, 1), (5, 0), (4, 2), (4, 1), (1, 2)):
-            with heads.quiet(mllm, [head], means):
+            with quiet(mllm, [head], means):
                 lost[head] = (plain - mllm.logits(inputs)[:, -1].log_softmax(-1)[np.arange(len(rows)), truth]).numpy()
         if name == "color":
             assert interval(lost[5, 2])[1] > 0.1, interval(lost[5, 2])
@@ -348,9 +349,9 @@ def test_only_the_colour_heads_loss_costs_answers_about_colour_and_no_heads_thos
 
 def test_silencing_no_head_changes_nothing_and_the_hooks_are_gone_after_it(mllm, prompt):
     plain = mllm.logits(prompt.inputs)
-    with heads.quiet(mllm, [(0, 0)], heads.writes(mllm, [prompt]).gathered.mean(0)):
+    with quiet(mllm, [(0, 0)], heads.writes(mllm, [prompt]).gathered.mean(0)):
         assert (mllm.logits(prompt.inputs) - plain).abs().max() < 1e-4               # its own output in its place
-    with heads.quiet(mllm, [(5, 2)], torch.zeros(6, 128)):
+    with quiet(mllm, [(5, 2)], torch.zeros(6, 128)):
         assert (mllm.logits(prompt.inputs) - plain).abs().max() > 1e-2
     assert torch.equal(mllm.logits(prompt.inputs), plain)
 

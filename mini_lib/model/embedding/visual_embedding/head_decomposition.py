@@ -25,14 +25,11 @@ small, and when a head's direct words are taken for all that it does: later part
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from ....hooks import ATTENTION, attention, points, record
-from ....parts import weight_of
+from ....heads import Writes, parts_of, word_directions, writes
+from ....hooks import attention
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Matrix
@@ -40,7 +37,6 @@ from ....trial import variants
 
 PAPER = "Gandelsman et al. 2023, arXiv:2310.05916"
 FAINT = 1e-6             # a head that varies by less than this share of what it writes may vary by rounding alone, and gets no name
-MLPS = ("mlp", "feed_forward", "block_sparse_moe")       # what families call it in a block
 
 
 def decomposition_identity(mllm, prompt) -> list[Identity]:
@@ -144,22 +140,6 @@ def within(written: np.ndarray, words: np.ndarray) -> np.ndarray:
     return words / np.linalg.norm(words, axis=1, keepdims=True) @ axes.T @ axes
 
 
-def word_directions(mllm, words) -> torch.Tensor:
-    """(W, d) float64 on the CPU, u_w: a word's logit is its row times the stream, over the stream's root mean square.
-
-    Raises Refusal for a word of several tokens, and for a final norm that is no RMSNorm.
-    """
-    weight = weight_of(mllm.parts.head)
-    rows = weight[[mllm.tokens(word)[0] for word in words]].detach().double().cpu()
-    probe = torch.randn(2, weight.shape[1], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        gain, tried = (mllm.parts.norm(one.to(mllm.device, mllm.model.dtype)).double().cpu() for one in (torch.ones_like(probe), probe))
-    wanted = gain * probe / probe.pow(2).mean(-1, keepdim=True).sqrt()
-    if (tried - wanted).abs().max() > 0.05 * wanted.abs().max():
-        raise Refusal(f"The final norm of {mllm.name} is no RMSNorm, so that heads are not read as words here.")
-    return rows * gain[0]
-
-
 def pool(mllm, prompt) -> list[str]:
     """A few words to try with: the likeliest next words of the prompt that are one token each."""
     found = []
@@ -171,94 +151,3 @@ def pool(mllm, prompt) -> list[str]:
         except Refusal:
             continue
     return found[:12]
-
-
-@dataclass(frozen=True)
-class Writes:
-    """What each part wrote at K positions, float64 on the CPU: embed, out (K, d); heads (K, L, H, d); rest (K, L, d), MLP and bias.
-
-    gathered: (K, L, H * d_head), what the heads hand to the output projections.
-    """
-
-    embed: torch.Tensor
-    heads: torch.Tensor
-    rest: torch.Tensor
-    out: torch.Tensor
-    gathered: torch.Tensor
-
-
-def writes(mllm, prompts, at=None) -> Writes:
-    """Run the prompts one by one and split the stream at the given positions into what its parts wrote.
-
-    at: for each prompt its positions; by itself the last one.
-    Raises Refusal where a block's parts are not found, or do not sum to the stream because they are normed or scaled first.
-    """
-    projections = [parts_of(block)[0] for block in mllm.parts.blocks]
-    embed, z, mlp, out = (torch.cat(one) for one in zip(*(gathered(mllm, prompt, where)
-                                                          for prompt, where in zip(prompts, at or [[-1]] * len(prompts)))))
-    heads, bias, count = [], [], mllm.model.config.get_text_config().num_attention_heads
-    with torch.no_grad():
-        for k, projection in enumerate(projections):
-            one, own = z[:, k].reshape(len(z), 1, count, -1), torch.eye(count).to(z)[None, :, :, None]
-            zero = projection(torch.zeros_like(z[:1, k]))
-            heads.append((projection((own * one).flatten(2)) - zero).double().cpu())             # (K, H, d): each head alone
-            bias.append(zero.double().cpu())
-    found = Writes(embed.double().cpu(), torch.stack(heads, 1), mlp.double().cpu() + torch.stack(bias, 1), out.double().cpu(), z.double().cpu())
-    off = (found.embed + found.heads.sum((1, 2)) + found.rest.sum(1) - found.out).abs().max() / found.out.abs().max()
-    if off > (1e-2 if mllm.exact else 0.2):
-        raise Refusal(f"In {mllm.name} the parts do not sum to the stream (off by {off:.1%}): what they write is normed or scaled before "
-                      "it is added, so that heads cannot be told apart this way.")
-    return found
-
-
-def gathered(mllm, prompt, where) -> tuple[torch.Tensor, ...]:
-    """One pass, at the given positions: the stream before block 0 (K, d), what the heads of each block hand to its output
-    projection (K, L, H * d_head), what each MLP writes (K, L, d), and the stream behind the last block (K, d)."""
-    first, last = points(mllm)[0], points(mllm)[-1]
-    given, mlp = {}, {}
-    with record(mllm, first, last) as seen, ExitStack() as stack:
-        for k, (projection, part) in enumerate(map(parts_of, mllm.parts.blocks)):
-            def keep_input(module, args, k=k):
-                given[k] = args[0].detach()[0, where]
-
-            def keep_output(module, args, output, k=k):
-                mlp[k] = (output[0] if isinstance(output, tuple) else output).detach().view(seen[first].shape)[0, where]
-            stack.callback(projection.register_forward_pre_hook(keep_input).remove)
-            stack.callback(part.register_forward_hook(keep_output).remove)
-        mllm.logits(prompt.inputs)
-    blocks = range(len(mllm.parts.blocks))
-    if len({one.shape for one in given.values()}) > 1:
-        raise Refusal(f"The blocks of {mllm.name} differ in the width of their heads, so that they cannot be laid beside one another; "
-                      "attention-flow looks at them as they are.")
-    return seen[first][0, where], *(torch.stack([kept[k] for k in blocks], 1) for kept in (given, mlp)), seen[last][0, where]
-
-
-def parts_of(block) -> tuple:
-    """The output projection of a block's attention, and its MLP. Raises Refusal where either has another name or is missing."""
-    attention = next((getattr(block, name) for name in ATTENTION if hasattr(block, name)), None)
-    projection = getattr(attention, "o_proj", None)
-    mlp = next((getattr(block, name) for name in MLPS if hasattr(block, name)), None)
-    if projection is None or mlp is None:
-        raise Refusal(f"{type(block).__name__} has no attention with an `o_proj` beside an MLP, so that its heads are not found.")
-    return projection, mlp
-
-
-@contextmanager
-def quiet(mllm, heads, means: torch.Tensor, at=(-1,)):
-    """Mean ablation: while the context lasts, these heads hand on their mean at the given positions.
-
-    heads: pairs (block, head).  means: (L, H * d_head), such as `writes(…).gathered.mean(0)`.
-    """
-    count, at = mllm.model.config.get_text_config().num_attention_heads, torch.as_tensor(at)
-    with ExitStack() as stack:
-        for block in sorted({block for block, _ in heads}):
-            chosen = torch.zeros(count, dtype=torch.bool)
-            chosen[[head for where, head in heads if where == block]] = True
-            mask = chosen.repeat_interleave(means.shape[1] // count)
-
-            def change(module, args, chosen=mask, mean=means[block]):
-                z = args[0].clone()
-                z[:, at] = torch.where(chosen.to(z.device), mean.to(z), z[:, at])
-                return (z, *args[1:])
-            stack.callback(parts_of(mllm.parts.blocks[block])[0].register_forward_pre_hook(change).remove)
-        yield

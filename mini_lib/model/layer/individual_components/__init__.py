@@ -1,0 +1,1 @@
+"""What single heads and MLPs write, what is lost without them, where they look, and who steps in. One module per question."""
