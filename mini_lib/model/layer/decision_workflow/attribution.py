@@ -41,8 +41,8 @@ def identity(mllm, prompt) -> list[Identity]:
             part[:, groups[name]] = SMALL * steps[:, groups[name]]
             up, down = run(mllm, pair, pair.changed[point] + torch.cat([part, -part]), point).tolist()
             off.append((up - down) / (2 * SMALL) - found[point, groups[name]].sum())
-    return [Identity("a small step has the effect that it says, at every point", float(np.abs(off).max()) / max(1.0, float(np.abs(found).sum(1).max())),
-                     20 * mllm.slack),
+    size = max(1.0, float(np.abs(found).sum(1).max()))
+    return [Identity("a small step has the effect that it says, at every point", float(np.abs(off).max()) / size, 20 * mllm.slack),
             Identity("what comes before the first token that differs gets nothing before block 0",
                      float(np.abs(found[0, :pair.first_change()]).max(initial=0)), 0.0)]
 

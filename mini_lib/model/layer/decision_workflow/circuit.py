@@ -88,18 +88,20 @@ def trial(mllm, prompt, token=None) -> Curves:
 
 @method("circuit", node="model/layer/decision-workflow", paper="Mueller et al. 2025, arXiv:2504.13151", trial=trial, identity=identity,
         cost="six forward passes a pair and one for each circuit that is tried; one backward pass a pair that is scored by attribution")
-def circuit(mllm, prompts, others=None, words=None, *, by: str = "attribution", order=None, sizes: int = 9, draws: int = 10, seed: int = 0) -> Curves:
+def circuit(mllm, prompts, others=None, words=None, *, by: str = "attribution", order=None, sizes: int = 9, draws: int = 20,
+            seed: int = 0) -> Curves:
     """Faithfulness of the best nodes over the circuit's size, beside random circuits of the same sizes.
 
     others: for each prompt the corrupted one; by itself the same picture in turned colours.  words: for each prompt the answer, or None.
     by: how nodes are scored, "attribution", "ablation" or "pruning", on every second prompt; f is measured on the rest.
     order: node numbers, most important first, from elsewhere; then nothing is scored, and f is measured on all prompts.
     sizes: how many sizes, 0 and all nodes among them.  draws: random circuits a size.
-    Returns Curves of (best nodes and random ones, sizes), with intervals over prompts; measured has the order by name, "CPR" and
-    "CMD", and the lowest and highest CPR of random orders.
+    Returns Curves of (best nodes and random ones, sizes), with intervals over prompts; measured has the order by name, "CPR",
+    "CMD", and "random CPR", one for each random order.
     """
     before, count = (mllm.passes, mllm.backward_passes), len(names(mllm))
-    pairs = [pair_of(mllm, prompt, word, other) for prompt, other, word in zip(prompts, others or [None] * len(prompts), words or [None] * len(prompts))]
+    others, words = (given or [None] * len(prompts) for given in (others, words))
+    pairs = [pair_of(mllm, *one) for one in zip(prompts, words, others)]
     held = pairs if order is not None else pairs[1::2]
     if not held:
         raise Refusal(f"{len(pairs)} prompts are too few: every second one is held out, so give two or more.")
@@ -109,10 +111,10 @@ def circuit(mllm, prompts, others=None, words=None, *, by: str = "attribution", 
     found = faithfulness(mllm, held, np.stack([order, *(rng.permutation(count) for _ in range(draws))]), kept)   # (pairs, orders, sizes)
     share, f = kept / count, found.mean(0)
     lines = [found[:, 0], found[:, 1:].mean(1)] if draws else [found[:, 0]]
-    ends = np.array([[interval(column) for column in line.T] for line in lines])                # (lines, sizes, 3)
-    chance = [area(line, share)[0] for line in f[1:]]
+    # No spread, no interval: at both ends f is 0 and 1 by construction, which `interval` would take for right and wrong.
+    ends = np.array([[interval(column) if np.ptp(column) else column[:1].repeat(3) for column in line.T] for line in lines])
     measured = {**mllm.spent(before), "order": [names(mllm)[k] for k in order], "CPR": area(f[0], share)[0], "CMD": area(f[0], share)[1],
-                **({"random CPR": [min(chance), max(chance)]} if draws else {})}
+                **({"random CPR": [area(line, share)[0] for line in f[1:]]} if draws else {})}
     return Curves(ends[..., 0], ["best nodes", "random nodes"][:len(lines)], [str(k) for k in kept], f"nodes kept of {count}", "faithfulness f",
                   f"circuit by {by}", ends[..., 1], ends[..., 2], pairs[0].prompt.question, pairs[0].target.text, measured)
 
@@ -123,14 +125,17 @@ def area(f: np.ndarray, share: np.ndarray) -> tuple[float, float]:
 
 
 def faithfulness(mllm, pairs: list[Pair], orders: np.ndarray, sizes) -> np.ndarray:
-    """f of the first `size` nodes of each order on each pair, over the mean gap of all pairs: (pairs, orders, sizes)."""
+    """f of the first `size` nodes of each order: (pairs, orders, sizes), whose mean over pairs is the ratio of mean gaps, as in MIB.
+
+    A pair counts by its gap, or one that is told apart by little would count by its rounding.
+    """
     rank = orders.argsort(1)                                                                   # (orders, nodes) each node's place
     outside = torch.from_numpy(rank[:, None] >= np.asarray(sizes)[:, None]).flatten(0, 1)      # (orders * sizes, nodes)
     ends = torch.stack([torch.ones_like(outside[0]), torch.zeros_like(outside[0])])
     found = np.array([outcomes(mllm, pair, torch.cat([ends, outside])) for pair in pairs])     # (pairs, 2 + orders * sizes)
-    none, every = found[:, :1], found[:, 1:2]
-    # Over the mean gap, as MIB has it: a pair that is told apart by little would otherwise count by its rounding.
-    return ((found[:, 2:] - none) / (every - none).mean()).reshape(len(pairs), len(orders), -1)
+    restored, gap = found[:, 2:] - found[:, :1], found[:, 1:2] - found[:, :1]
+    f = restored.mean(0) / gap.mean()
+    return (f + (restored - f * gap) / gap.mean()).reshape(len(pairs), len(orders), -1)        # to first order what each pair adds to f
 
 
 def ordered(mllm, pairs: list[Pair], by: str) -> np.ndarray:

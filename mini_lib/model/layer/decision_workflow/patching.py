@@ -61,7 +61,7 @@ def activation_patching(mllm, prompt, token: str | None = None, *, other=None, r
     about the picture in turned colours.  rival: the word against the answer, by itself the corrupted prompt's.
     groups: name -> positions; by itself every word of the question and the other roles.
     placebo: a seed: take a random step of the same length at each position instead of the step to the clean run.
-    Returns a Matrix of (groups, points), "embed" before block 0 and each block's output, 1 for all recovered; measured["gap"] is what 1 stands for, in logits.
+    Returns a Matrix of (groups, points), "embed" before block 0 and behind each block; 1: all recovered, measured["gap"] logits.
     """
     before = mllm.passes, mllm.backward_passes
     pair = pair_of(mllm, prompt, token, other, rival)
