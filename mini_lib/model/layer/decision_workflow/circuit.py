@@ -92,7 +92,7 @@ def circuit(mllm, prompts, others=None, words=None, *, by: str = "attribution", 
             seed: int = 0) -> Curves:
     """Faithfulness of the best nodes over the circuit's size, beside random circuits of the same sizes.
 
-    others: for each prompt the corrupted one; by itself the same picture in turned colours.  words: for each prompt the answer, or None.
+    others: for each prompt the corrupted one, or their pair; by itself the same picture in turned colours.  words: for each prompt the answer, or None.
     by: how nodes are scored, "attribution", "ablation" or "pruning", on every second prompt; f is measured on the rest.
     order: node numbers, most important first, from elsewhere; then nothing is scored, and f is measured on all prompts.
     sizes: how many sizes, 0 and all nodes among them.  draws: random circuits a size.
@@ -132,7 +132,8 @@ def faithfulness(mllm, pairs: list[Pair], orders: np.ndarray, sizes) -> np.ndarr
     rank = orders.argsort(1)                                                                   # (orders, nodes) each node's place
     outside = torch.from_numpy(rank[:, None] >= np.asarray(sizes)[:, None]).flatten(0, 1)      # (orders * sizes, nodes)
     ends = torch.stack([torch.ones_like(outside[0]), torch.zeros_like(outside[0])])
-    found = np.array([outcomes(mllm, pair, torch.cat([ends, outside])) for pair in pairs])     # (pairs, 2 + orders * sizes)
+    circuits, back = torch.unique(torch.cat([ends, outside]), dim=0, return_inverse=True)      # the smallest and largest are common to all
+    found = np.array([outcomes(mllm, pair, circuits)[back.numpy()] for pair in pairs])         # (pairs, 2 + orders * sizes)
     restored, gap = found[:, 2:] - found[:, :1], found[:, 1:2] - found[:, :1]
     f = restored.mean(0) / gap.mean()
     return (f + (restored - f * gap) / gap.mean()).reshape(len(pairs), len(orders), -1)        # to first order what each pair adds to f

@@ -61,12 +61,14 @@ class Pair:
 def pair_of(mllm, prompt, token=None, other=None, rival: str | None = None) -> Pair:
     """The pair of a prompt and another one.
 
-    other: the corrupted prompt, with the same number of tokens; by itself the same question about the picture's `counterpart`.
+    other: the corrupted prompt, with the same number of tokens, or a pair made before, which is handed back as it is; by itself the same question about the picture's `counterpart`.
     rival: the word against the answer; by itself what the corrupted prompt makes likeliest in each place, the answer's word apart.
     Cost: five forward passes, once the answer is known.
     Raises Refusal for prompts of different forms, for two pictures where some of the picture comes in behind block 0, and where
     the model tells the two hardly apart, so that there is nothing to recover.
     """
+    if isinstance(other, Pair):
+        return other
     other = mllm.prompt(counterpart(prompt.picture), prompt.question) if other is None else other
     target, sides = mllm.target(prompt, token), (prompt, other)
     forced = [mllm.forced(one, target) for one in sides]

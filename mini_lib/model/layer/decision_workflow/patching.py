@@ -57,8 +57,8 @@ def activation_patching(mllm, prompt, token: str | None = None, *, other=None, r
                         placebo: int | None = None) -> Matrix:
     """How much of the clean answer comes back when a group of positions is patched at one point of the stream.
 
-    token: explain this word instead of the whole answer.  other: the corrupted prompt, with as many tokens; by itself the same question
-    about the picture in turned colours.  rival: the word against the answer, by itself the corrupted prompt's.
+    token: explain this word instead of the whole answer.  other: the corrupted prompt, with as many tokens, or what `pair_of` made of
+    the two; by itself the same question about the picture in turned colours.  rival: the word against the answer, by itself the corrupted prompt's.
     groups: name -> positions; by itself every word of the question and the other roles.
     placebo: a seed: take a random step of the same length at each position instead of the step to the clean run.
     Returns a Matrix of (groups, points), "embed" before block 0 and behind each block; 1: all recovered, measured["gap"] logits.
