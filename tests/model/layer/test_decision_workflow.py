@@ -121,8 +121,8 @@ def test_heads_that_are_cut_the_wrong_way_are_caught(mllm, prompt, monkeypatch):
 
 # What the pieces do.
 
-def test_the_results_have_their_shapes(model, prompt):
-    target = model.target(prompt, "red")
+def test_the_results_have_their_shapes(mllm, model, prompt):
+    target = mllm.target(prompt, "red")                             # a random model says it after other words, which are forced then
     table = activation_patching(model, prompt, target)
     assert table.rows == ["first", "image", "what", "color", "is", "the", "star", "answer"]
     assert table.columns == ["embed", *(f"block.{k}" for k in range(6))] and table.values.shape == (8, 7)
@@ -152,13 +152,13 @@ def test_a_run_that_cannot_start_late_gives_the_same(mllm, pair):
     assert np.allclose(outcomes(mllm, pair, outside), outcomes(mllm, replace(pair, starts=1), outside), atol=1e-3)
 
 
-def test_a_pair_of_questions_leaves_the_image_out(model, sample, prompt):
-    table = activation_patching(model, prompt, other=model.prompt(sample.picture, "what color is the circle ?"))
+def test_a_pair_of_questions_leaves_the_image_out(mllm, model, sample, prompt):
+    table = activation_patching(model, prompt, mllm.target(prompt), other=model.prompt(sample.picture, "what color is the circle ?"))
     assert np.abs(table.values[table.rows.index("image")] * table.measured["gap"]).max() < 1e-4
 
 
-def test_nodes_in_a_batch_are_those_of_one_at_a_time(model, prompt):
-    one = pair_of(model, prompt)
+def test_nodes_in_a_batch_are_those_of_one_at_a_time(mllm, model, prompt):
+    one = pair_of(model, prompt, mllm.target(prompt))
     outside = torch.rand(5, 30, generator=torch.Generator().manual_seed(0)) < 0.4
     alone = [outcomes(model, one, row[None])[0] for row in outside]
     assert np.allclose(outcomes(model, one, outside), alone, atol=1e-3)
@@ -175,8 +175,8 @@ def test_the_areas_are_those_of_the_curve():
     assert area(np.array([0, 2, 1.0]), np.array([0, 0.5, 1])) == (1.25, 0.75)
 
 
-def test_faithfulness_is_nothing_for_no_node_and_one_for_all(model, prompt):
-    f = faithfulness(model, [pair_of(model, prompt)], np.arange(30)[None], [0, 15, 30])
+def test_faithfulness_is_nothing_for_no_node_and_one_for_all(mllm, model, prompt):
+    f = faithfulness(model, [pair_of(model, prompt, mllm.target(prompt))], np.arange(30)[None], [0, 15, 30])
     assert f.shape == (1, 1, 3) and f[0, 0, [0, 2]] == pytest.approx([0, 1], abs=1e-6)
 
 

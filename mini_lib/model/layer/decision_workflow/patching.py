@@ -45,7 +45,7 @@ def identity(mllm, prompt) -> list[Identity]:
     if not looks_ahead(mllm, pair):
         claims.append(Identity("what comes before the first token that differs has no effect", float(np.abs(found[2] - found[0]).max()),
                                mllm.slack / 10))
-    if set(torch.nonzero((pair.states[0] != pair.changed[0]).any(-1)[0])[:, 0].tolist()) <= set(image):
+    if only_pictures(pair):
         claims.append(Identity("two pictures: all image tokens patched before block 0 are the clean run", abs(float(found[3, 0]) - pair.clean),
                                mllm.slack))
     return claims
@@ -78,13 +78,15 @@ def table(mllm, pair: Pair, values: np.ndarray, groups, name: str, before) -> Ma
 
 
 def map_identity(mllm, prompt) -> list[Identity]:
-    """A square as large as the picture recovers what all image tokens do, at any block."""
-    whole = [patching_map(mllm, prompt, block=block, size=10**4).values for block in (0, len(mllm.parts.blocks) - 1)]
-    pair = pair_of(mllm, prompt)
-    image = (patched(mllm, pair, [prompt.tokens.image], [0, len(mllm.parts.blocks) - 1])[0] - pair.corrupted) / pair.gap
-    away = max(float(np.abs(values - share).max()) for values, share in zip(whole, image))
-    return [Identity("a square as large as the picture recovers what all image tokens do", away * abs(pair.gap), mllm.slack),
-            *identity(mllm, prompt)]
+    """A square as large as the picture recovers what all image tokens do; of two pictures, before block 0, everything."""
+    pair, late = pair_of(mllm, prompt), len(mllm.parts.blocks) - 1
+    whole = np.array([patching_map(mllm, prompt, other=pair, block=block, size=10**4).values for block in (0, late)])
+    image = (patched(mllm, pair, [prompt.tokens.image], [0, late])[0] - pair.corrupted) / pair.gap
+    claims = [Identity("a square as large as the picture recovers what all image tokens do",
+                       float(np.abs(whole - image[:, None, None]).max()) * abs(pair.gap), mllm.slack)]
+    if only_pictures(pair):
+        claims.append(Identity("two pictures: before block 0 it recovers all", float(np.abs(whole[0] - 1).max()) * abs(pair.gap), mllm.slack))
+    return claims
 
 
 @method("patching-map", node="model/layer/decision-workflow", paper=PAPER, identity=map_identity,
@@ -130,6 +132,12 @@ def patched(mllm, pair: Pair, sets: list, at=None, placebo: int | None = None) -
         for column, point in enumerate(at):
             found[:, column] = torch.cat(in_batches(mllm, sets, partial(at_point, point))).numpy()
     return found
+
+
+def only_pictures(pair: Pair) -> bool:
+    """Whether the two prompts differ in image tokens alone."""
+    differ = torch.nonzero((pair.states[0] != pair.changed[0]).any(-1)[0])[:, 0].tolist()
+    return set(differ) <= set(pair.prompt.tokens.image.tolist())
 
 
 def looks_ahead(mllm, pair: Pair) -> bool:
