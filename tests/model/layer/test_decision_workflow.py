@@ -75,8 +75,7 @@ def test_a_state_of_the_layer_before_is_caught(mllm, prompt, monkeypatch):
 def test_positions_that_are_shifted_by_one_are_caught(mllm, prompt, monkeypatch):
     true = torch.as_tensor
     monkeypatch.setattr(patching.torch, "as_tensor", lambda values, **how: (true(values, **how) - 1).clamp(min=0))
-    claims = failed("activation-patching", mllm, prompt)
-    assert "two pictures: all image tokens patched before block 0 are the clean run" in claims and ALL in claims
+    assert ALL in failed("activation-patching", mllm, prompt)
 
 
 def test_patching_into_the_wrong_run_is_caught(mllm, prompt, monkeypatch):
@@ -297,13 +296,16 @@ def test_the_circuit_of_the_final_model_keeps_the_answer_in_a_late_checkpoint(ml
     assert f > 0.5
 
 
-def test_the_place_on_a_map_of_a_pair_is_no_evidence(mllm, cases):
-    """Where only one object differs, a model that learnt nothing points at it far above chance as well."""
-    control, hits = redrawn(mllm, 1), []
-    for one, pair, _ in cases[::2]:
-        own = pair_of(control, pair.prompt, pair.target, pair.other, one.twin_answer)
-        hits.append(bool(one.patches[patching_map(control, pair.prompt, pair.target, other=own).peak]))
-    assert np.mean(hits) > 2 * np.mean([one.patches.mean() for one, *_ in cases])
+def test_the_place_on_a_map_is_told_by_the_pair_and_needs_no_model(mllm, cases):
+    controls, hits = [redrawn(mllm, seed) for seed in range(2)], []
+    for k, (one, pair, _) in enumerate(cases[:10]):
+        own = pair_of(controls[k % 2], pair.prompt, pair.target, pair.other, one.twin_answer)
+        apart = np.abs(np.asarray(one.picture, float) - np.asarray(one.twin_picture)).sum(2).reshape(8, 8, 8, 8).sum((1, 3))
+        places = [patching_map(mllm, pair.prompt, pair.target, other=pair).peak, np.unravel_index(apart.argmax(), apart.shape),
+                  patching_map(controls[k % 2], pair.prompt, pair.target, other=own).peak]
+        hits.append([bool(one.patches[place]) for place in places])
+    trained, subtracted, random = np.transpose(hits)
+    assert interval(trained)[1] > 0.5 and interval(subtracted)[1] > 0.5 and random.mean() < trained.mean()
 
 
 def test_the_call_over_many_prompts_holds_out_every_second_one(mllm, cases):
