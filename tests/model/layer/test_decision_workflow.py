@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mini_lib import hooks, load, world
+from mini_lib import hooks, load, nodes, world
 from mini_lib.evaluate import interval, redrawn
-from mini_lib.model.layer.decision_workflow import attribution, circuit, nodes, patching
+from mini_lib.model.layer.decision_workflow import attribution, circuit, patching
 from mini_lib.model.layer.decision_workflow.attribution import attributed, attribution_patching
 from mini_lib.model.layer.decision_workflow.circuit import (
     ablations,
@@ -19,8 +19,8 @@ from mini_lib.model.layer.decision_workflow.circuit import (
     ordered,
     outcomes,
 )
-from mini_lib.model.layer.decision_workflow.pairs import counterpart, groups_of, pair_of
 from mini_lib.model.layer.decision_workflow.patching import activation_patching, patched, patching_map
+from mini_lib.pairs import counterpart, groups_of, pair_of
 from mini_lib.refusal import Refusal
 from mini_lib.registry import find
 

@@ -20,11 +20,10 @@ import numpy as np
 import torch
 
 from ....hooks import edit, points
+from ....pairs import Pair, groups_of, pair_of, run, table
 from ....registry import Identity, method
 from ....results import Matrix
 from ....streams import inputs
-from .pairs import Pair, groups_of, pair_of, run
-from .patching import table
 
 SMALL = 0.02                    # of the step, in the identity: so small that a third-order term is nothing, so large that rounding is nothing
 

@@ -29,13 +29,13 @@ import torch
 from ....batches import in_batches, progress
 from ....evaluate import interval
 from ....hooks import attention, edit
+from ....nodes import heads, names, recorded, replaced
+from ....pairs import Pair, pair_of, run
 from ....refusal import Refusal, nearest
 from ....registry import Identity, method
 from ....results import Curves
 from ....streams import inputs
 from ....trial import variants
-from .nodes import heads, names, recorded, replaced
-from .pairs import Pair, pair_of, run
 
 BY = ("attribution", "ablation", "pruning")
 

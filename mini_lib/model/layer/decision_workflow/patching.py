@@ -23,14 +23,13 @@ import torch
 
 from ....batches import in_batches, progress
 from ....cells import squares
-from ....hooks import attention, can_cut, points
+from ....hooks import attention, can_cut
+from ....pairs import UNIT, Pair, groups_of, pair_of, run, table
 from ....refusal import Refusal
 from ....registry import Identity, method
 from ....results import Matrix, PatchMap
-from .pairs import Pair, groups_of, pair_of, run
 
 PAPER = "Vig et al. 2020, arXiv:2004.12265"
-UNIT = "share of the answer recovered"
 
 
 def identity(mllm, prompt) -> list[Identity]:
@@ -68,13 +67,6 @@ def activation_patching(mllm, prompt, token: str | None = None, *, other=None, r
     groups = groups_of(prompt, pair.target) if groups is None else groups
     found = patched(mllm, pair, list(groups.values()), placebo=placebo)
     return table(mllm, pair, (found - pair.corrupted) / pair.gap, groups, "activation patching" + ", placebo" * (placebo is not None), before)
-
-
-def table(mllm, pair: Pair, values: np.ndarray, groups, name: str, before) -> Matrix:
-    """Shares recovered as a Matrix of (groups, points), with what was measured along the way."""
-    rivals = " ".join(mllm.tokenizer.decode([token]).strip() for token in pair.rivals)
-    measured = {**mllm.spent(before), "gap": float(f"{pair.gap:.4g}"), "rival": rivals}
-    return Matrix(values, list(groups), points(mllm), ("patched", "at"), UNIT, name, pair.prompt.question, pair.target.text, measured)
 
 
 def map_identity(mllm, prompt) -> list[Identity]:

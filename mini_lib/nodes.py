@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from ....hooks import ATTENTION
-from ....refusal import Refusal
+from .hooks import ATTENTION
+from .refusal import Refusal
 
 MLPS = ("mlp", "feed_forward", "block_sparse_moe")       # what families call it in a block
 

@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ....hooks import edit, points, record, skipped
-from ....inputs import alike
-from ....prompts import Prompt, Target
-from ....refusal import Refusal
-from ....roles import roles
-from ....streams import entering, inputs
+from .hooks import edit, points, record, skipped
+from .inputs import alike
+from .prompts import Prompt, Target
+from .refusal import Refusal
+from .results import Matrix
+from .roles import roles
+from .streams import entering, inputs
+
+UNIT = "share of the answer recovered"
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,10 @@ def groups_of(prompt, target) -> dict[str, list[int]]:
     if question:
         rows["marks"] = sorted(question)
     return dict(sorted(rows.items(), key=lambda row: row[1][0]))
+
+
+def table(mllm, pair: Pair, values: np.ndarray, groups, name: str, before) -> Matrix:
+    """Shares recovered as a Matrix of (groups, points), with what was measured along the way."""
+    rivals = " ".join(mllm.tokenizer.decode([token]).strip() for token in pair.rivals)
+    measured = {**mllm.spent(before), "gap": float(f"{pair.gap:.4g}"), "rival": rivals}
+    return Matrix(values, list(groups), points(mllm), ("patched", "at"), UNIT, name, pair.prompt.question, pair.target.text, measured)
