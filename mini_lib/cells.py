@@ -147,3 +147,15 @@ def padding(size: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
 def clipped(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The boxes, cut off where they reach beyond the picture."""
     return np.clip(boxes, 0, [*size, *size])
+
+
+def squares(grid: Grid, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """All squares of `size` x `size` cells, one step apart: their cells (N, cells) and the tokens that cover any of them (N, P), bool."""
+    high, wide = (min(size, side) for side in grid.shape)
+    index = np.arange(len(grid.boxes)).reshape(grid.shape)
+    chosen = [index[r:r + high, c:c + wide].ravel() for r in range(grid.shape[0] - high + 1) for c in range(grid.shape[1] - wide + 1)]
+    cells = np.array([np.isin(index.ravel(), one) for one in chosen])
+    covering = np.zeros((grid.tokens, len(grid.boxes)), bool)                            # a thumbnail's tokens show the place too
+    for token in range(grid.tokens):
+        covering[token, grid.cells(token)] = True
+    return cells, cells @ covering.T

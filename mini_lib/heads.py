@@ -74,21 +74,44 @@ def on_parts(mllm, heads: dict | None = None, mlps: dict | None = None):
 
 
 @contextmanager
-def watched(mllm, where=slice(None)):
-    """Yields a dict that fills as the model runs: block -> (z (N, P, H, d_head), MLP (N, P, d)) at the given positions, detached."""
+def watched(mllm, where=slice(None), gradient: bool = False):
+    """Yields a dict that fills as the model runs: block -> (z (N, P, H, d_head), MLP (N, P, d)) at the given positions.
+
+    They are detached; with `gradient` part of the graph, at all positions.
+    """
     seen: dict = {}
 
     def keep_heads(z, k):
-        seen[k] = (z.detach()[:, where],)
+        seen[k] = (z if gradient else z.detach()[:, where],)
         return z
 
     def keep_mlp(written, k):
-        seen[k] = (seen[k][0], written.detach()[:, where])
+        seen[k] = (seen[k][0], written if gradient else written.detach()[:, where])
         return written
 
     blocks = range(len(mllm.parts.blocks))
     with on_parts(mllm, {k: partial(keep_heads, k=k) for k in blocks}, {k: partial(keep_mlp, k=k) for k in blocks}):
         yield seen
+
+
+def names(mllm) -> list[str]:
+    """All parts in their order: "block.head" for each head of a block, then "block.mlp"."""
+    return [f"{block}.{part}" for block in range(len(mllm.parts.blocks)) for part in (*range(count(mllm)), "mlp")]
+
+
+def replaced(mllm, other: dict, outside: torch.Tensor):
+    """A context: row n of the batch runs with another run's activations, as `watched` kept them of one row, in the parts where outside[n].
+
+    outside: (N, parts) bool, in the order of `names`.
+    """
+    outside, many = outside.view(len(outside), len(mllm.parts.blocks), -1), count(mllm)
+
+    def mix(own, new, gone):
+        return torch.where(gone.to(own.device), new.to(own), own)
+
+    blocks = [k for k in range(len(mllm.parts.blocks)) if outside[:, k].any()]
+    return on_parts(mllm, {k: partial(mix, new=other[k][0], gone=outside[:, k, None, :many, None]) for k in blocks},
+                    {k: partial(mix, new=other[k][1], gone=outside[:, k, many, None, None]) for k in blocks})
 
 
 def split(mllm, block: int, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,1 +1,1 @@
-"""What layers and their parts do. One folder or module for each leaf of the survey's tree."""
+"""What whole blocks, heads and MLPs do, and how information passes from layer to layer."""

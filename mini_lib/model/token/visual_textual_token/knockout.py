@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from ....batches import in_batches, progress
+from ....cells import squares
 from ....hooks import attention, cut
 from ....refusal import Refusal, nearest
 from ....registry import Identity, method
@@ -116,18 +117,6 @@ def knockout_map(mllm, prompt, token: str | None = None, *, to: str = "words", s
     values = (drops @ cells / cells.sum(0)).reshape(grid.shape)
     return PatchMap(values, "nats lost", prompt.picture, prompt.tokens.boxes, prompt.question, target.text,
                     f"knock-out of edges to {'the ' * (to != 'words')}{to}", mllm.spent(before))
-
-
-def squares(grid, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All squares of `size` x `size` cells, one step apart: their cells (N, cells) and the tokens that cover any of them (N, P), bool."""
-    high, wide = (min(size, side) for side in grid.shape)
-    index = np.arange(len(grid.boxes)).reshape(grid.shape)
-    chosen = [index[r:r + high, c:c + wide].ravel() for r in range(grid.shape[0] - high + 1) for c in range(grid.shape[1] - wide + 1)]
-    cells = np.array([np.isin(index.ravel(), one) for one in chosen])
-    covering = np.zeros((grid.tokens, len(grid.boxes)), bool)                            # a thumbnail's tokens show the place too
-    for token in range(grid.tokens):
-        covering[token, grid.cells(token)] = True
-    return cells, cells @ covering.T
 
 
 def others(prompt, target) -> list[int]:
