@@ -1,16 +1,17 @@
 """Other libraries at the work of a method, for `mini-lib bench`: captum, nnsight and TransformerLens, as far as they are installed.
 
-    for slug, theirs in others(mllm, prompt, target).items():         # "token-ablation": {"captum's FeatureAblation": function, …}
-        work = theirs["captum's FeatureAblation"]()                   # the same numbers as ours, and the passes that they took
+    theirs = others(mllm, prompt, target)["token-ablation"]           # the name of each that does the same, and a function
+    work = theirs["captum's FeatureAblation"]()                       # the same numbers as ours, and the passes that they took
 
-Each is written as its own users would: all rows that fit into a batch at once, nothing computed that is not asked for.
+Each is written as its own users would: all rows that fit into a batch at once, nothing computed that is not asked for. Of attention
+knock-out, one of our three edge sets; the ratio to plain passes is what can be compared there.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import NamedTuple
@@ -105,10 +106,14 @@ def nnsight(mllm, prompt, target) -> dict:
 
 
 def transformer_lens(mllm, prompt, target) -> dict:
-    """A cache of every block, and hooks on the stream and on attention's scores; nothing where it does not know the family."""
-    bridge = _bridge(mllm)
-    if bridge is None:
+    """A cache of every block, and hooks on the stream and on attention's scores; nothing where it does not know the family.
+
+    It reads a model's config from where the model was loaded, so that there is nothing for one that was made in memory either.
+    """
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+    if type(mllm.model).__name__ not in SUPPORTED_ARCHITECTURES or not mllm.model.config._name_or_path:
         return {}
+    bridge = _bridge(mllm.model)
     image, inputs, last = prompt.tokens.image, mllm.forced(prompt, target), len(mllm.parts.blocks) - 1
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{k}.hook_resid_post" for k in range(last + 1))]
 
@@ -149,23 +154,16 @@ def transformer_lens(mllm, prompt, target) -> dict:
         return Work(torch.cat(drops).numpy(), 1 + len(windows))
 
     return {("logit-lens", "TransformerLens' cache"): lens, ("token-ablation", "TransformerLens' hooks"): ablated,
-            ("attention-knockout", "TransformerLens' hooks on scores"): cut}
+            ("attention-knockout", "TransformerLens' hooks, one edge set"): cut}
 
 
-@cache
-def _twin(model):
+@lru_cache(1)
+def _bridge(model):
     """TransformerLens rebuilds the model that it is given, so that it gets a copy."""
     from transformer_lens.model_bridge import TransformerBridge
     twin = copy.deepcopy(model)
     twin.set_attn_implementation("eager")
     return TransformerBridge.boot_transformers(model.config._name_or_path, hf_model=twin, device=model.device)
-
-
-def _bridge(mllm):
-    try:
-        return _twin(mllm.model)
-    except (ValueError, OSError, KeyError, NotImplementedError):
-        return None
 
 
 def _inside(mllm, model, part: str):
@@ -189,7 +187,7 @@ def _score(logits: torch.Tensor, target) -> torch.Tensor:
 
 
 def _lost(mllm, prompt, rows: Callable, plain: float) -> Work:
-    """What is lost when each image token in turn is replaced, a batch at a time."""
+    """What is lost when each image token in turn is replaced, a batch at a time. `plain` took a pass, too."""
     image = prompt.tokens.image
     parts = [rows(image[start:stop]) for start, stop in spans(len(image), mllm.batch_size)]
-    return Work(plain - torch.cat(parts).numpy(), len(image))
+    return Work(plain - torch.cat(parts).numpy(), 1 + len(image))
