@@ -153,11 +153,16 @@ def writes(mllm, prompts, at=None) -> Writes:
     heads, bias = zip(*(split(mllm, k, z[:, k]) for k in range(z.shape[1])))
     found = Writes(embed.double().cpu(), torch.stack(heads, 1), mlp.double().cpu() + torch.stack(bias), out.double().cpu(),
                    z.flatten(2).double().cpu())
-    off = (found.embed + found.heads.sum((1, 2)) + found.rest.sum(1) - found.out).abs().max() / found.out.abs().max()
-    if off > (1e-2 if mllm.exact else 0.2):
-        raise Refusal(f"In {mllm.name} the parts do not sum to the stream (off by {off:.1%}): what they write is normed or scaled before "
-                      "it is added, so that heads cannot be told apart this way.")
+    must_sum(mllm, found.embed + found.heads.sum((1, 2)) + found.rest.sum(1), found.out)
     return found
+
+
+def must_sum(mllm, parts: torch.Tensor, stream: torch.Tensor):
+    """Raises Refusal where the sum of all parts is not the stream: then what they write is normed or scaled before it is added."""
+    off = (parts - stream).abs().max() / stream.abs().max()
+    if off > (1e-2 if mllm.exact else 0.2):
+        raise Refusal(f"In {mllm.name} the parts do not sum to the stream (off by {off:.0%}): what they write is normed or scaled before "
+                      "it is added, so that heads cannot be told apart this way.")
 
 
 def _passed(mllm, given: dict, where) -> tuple[torch.Tensor, ...]:

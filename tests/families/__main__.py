@@ -6,6 +6,7 @@ Takes a few minutes. With names, only these rows are run again: `python -m tests
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -142,7 +143,7 @@ def page(table: dict) -> str:
         bad = [row for row in ran if not works(row, slug)]
         each.append(f"| `{slug}` | {len(ran) - len(bad)} of {len(ran)} | {', '.join(row['family'] for row in bad) or 'none'} |")
         for row in bad:
-            reason = next(iter(row["methods"][slug].values())).replace(row["family"], "…")
+            reason = re.sub(r" \(off by \d+%\)", "", next(iter(row["methods"][slug].values())).replace(row["family"], "…"))
             why[reason][row["family"]].append(slug)
     reasons = [f"- {reason}\n  *({'; '.join(f'{family}: ' + ', '.join(named) for family, named in by.items())})*"
                for reason, by in why.items()]

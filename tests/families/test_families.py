@@ -156,6 +156,12 @@ def test_each_method_does_what_the_table_says(family, mllm, slug):
     assert found == wanted
 
 
+def test_no_method_breaks_on_a_family_it_works_or_refuses():
+    broken = [f"{row['family']}: {slug}: {found['fails']}" for row in read()["families"] for slug, found in row.get("methods", {}).items()
+              if "fails" in found]
+    assert not broken
+
+
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family.missing], ids=lambda family: family.name)
 def test_a_family_that_cannot_be_built_here_is_skipped_aloud(family):
     pytest.skip(f"{family.name}: {family.missing}")

@@ -159,8 +159,9 @@ def test_what_nobody_can_mean_is_refused(mllm, prompt):
         with pytest.raises(Refusal, match=match):
             call()
     other = families.small("Gemma 3")
-    with pytest.raises(Refusal, match="do not sum"):
-        direct.direct_logit_attribution(other, other.prompt(prompt.picture, "is the star red ?"))
+    for method in (direct.direct_logit_attribution, repair.self_repair):
+        with pytest.raises(Refusal, match="do not sum"):
+            method(other, other.prompt(prompt.picture, "is the star red ?"))
 
 
 # What is true of `tiny`: findings, as the chapter tells them.

@@ -70,13 +70,14 @@ def activation_patching(mllm, prompt, token: str | None = None, *, other=None, r
 
 
 def map_identity(mllm, prompt) -> list[Identity]:
-    """A square as large as the picture recovers what all image tokens do; of two pictures, before block 0, everything."""
+    """A square as large as the picture recovers what all tokens that show any of it do; of two pictures, before block 0, everything."""
     pair, late = pair_of(mllm, prompt), len(mllm.parts.blocks) - 1
+    shown = squares(prompt.tokens.one, 10**4)[1][0]             # not those of a margin or a line's end
     whole = np.array([patching_map(mllm, prompt, other=pair, block=block, size=10**4).values for block in (0, late)])
-    image = (patched(mllm, pair, [prompt.tokens.image], [0, late])[0] - pair.corrupted) / pair.gap
-    claims = [Identity("a square as large as the picture recovers what all image tokens do",
+    image = (patched(mllm, pair, [prompt.tokens.image.numpy()[shown]], [0, late])[0] - pair.corrupted) / pair.gap
+    claims = [Identity("a square as large as the picture recovers what all tokens that show it do",
                        float(np.abs(whole - image[:, None, None]).max()) * abs(pair.gap), mllm.slack)]
-    if only_pictures(pair):
+    if only_pictures(pair) and shown.all():
         claims.append(Identity("two pictures: before block 0 it recovers all", float(np.abs(whole[0] - 1).max()) * abs(pair.gap), mllm.slack))
     return claims
 

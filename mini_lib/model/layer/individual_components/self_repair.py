@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ....contrast import contrast
-from ....heads import MLP, count, split, stand_ins, watched, without, word_directions
+from ....heads import MLP, count, must_sum, split, stand_ins, watched, without, word_directions
 from ....hooks import attention, points, record
 from ....refusal import Refusal
 from ....registry import Identity, method
@@ -77,7 +77,7 @@ def self_repair(mllm, prompt, token: str | None = None, *, sets: dict | None = N
     token: the word; by itself the first one of the answer.  rival: the word it is held against; True for the likeliest other one, False
     for none.  sets: name -> parts that are taken out together, each (block, head) or (block, "MLP"); by itself each part alone.
     how, others, instead: what stands in, as for `head_ablation`; a resample takes one other prompt.
-    Returns a Matrix of (sets, COLUMNS) in logits lost.  Raises Refusal for a set without parts, and as `heads.stand_ins` does.
+    Returns a Matrix of (sets, COLUMNS) in logits lost.  Raises Refusal for a set without parts, and as `heads.stand_ins` and `heads.must_sum` do.
     """
     before, asked = (mllm.passes, mllm.backward_passes), contrast(mllm, prompt, token, rival)
     if sets is None:
@@ -109,19 +109,21 @@ def _both(mllm, prompt, asked, sets, instead, states) -> tuple[torch.Tensor, ...
     """The same, and the difference of logits after each set is gone, (N,)."""
     row, end = asked.signs @ word_directions(mllm, asked.ids), points(mllm)[-1]
 
-    def adds(z, written, block):                                   # (N, H, d_head), (N, d) -> (N, H + 1)
+    def writes(z, written, block):                                 # (N, H, d_head), (N, d) -> (N, H + 1, d)
         heads, bias = split(mllm, block, z)
-        return torch.cat([heads @ row, (written.double().cpu() + bias)[:, None] @ row], 1)
+        return torch.cat([heads, (written.double().cpu() + bias)[:, None]], 1)
 
     with record(mllm, end) as seen, watched(mllm, [-1]) as parts:
         mllm.logits(mllm.forced(prompt, asked.target))
-    size = seen[end][0, -1].double().cpu().square().mean().sqrt()
-    clean = torch.cat([adds(parts[k][0][:, 0], parts[k][1][:, 0], k) for k in sorted(parts)])      # (L, H + 1)
+    stream = seen[end][0, -1].double().cpu()
+    own = torch.cat([writes(parts[k][0][:, 0], parts[k][1][:, 0], k) for k in sorted(parts)])      # (L, H + 1, d)
+    must_sum(mllm, states[0][0, -1].double().cpu() + own.sum((0, 1)), stream)
+    clean, size = own @ row, stream.square().mean().sqrt()
     after = clean.repeat(len(sets), 1, 1)
 
     def look(rows, first, seen):
         for block in range(first, len(clean)):
-            after[rows, block] = adds(seen[block][0][:, 0], seen[block][1][:, 0], block)
+            after[rows, block] = writes(seen[block][0][:, 0], seen[block][1][:, 0], block) @ row
 
     logits = without(mllm, prompt, asked.target, sets, instead, [-1], look, states)[:, 0]
     return clean / size, after / size, size, asked.of(mllm, logits)

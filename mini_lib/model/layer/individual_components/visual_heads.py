@@ -33,19 +33,20 @@ def identity(mllm, prompt) -> list[Identity]:
     mask[: max(1, len(mask) // 2), : max(1, mask.shape[1] // 3)] = True
     asked, whole = contrast(mllm, prompt), visual_heads(mllm, prompt).values
     part = visual_heads(mllm, prompt, mask=mask).values
-    twice = covering(prompt, mask)[:, None] & covering(prompt, ~mask)[:, None]                     # a thumbnail's tokens show both sides
+    twice = covering(prompt, mask) & covering(prompt, ~mask)                                       # a thumbnail's tokens show both sides
     inputs, queries = mllm.forced(prompt, asked.target), sources(prompt, asked.target, "answer")
-    image = prompt.tokens.image
+    image = prompt.tokens.image.numpy()
+    shown = image[covering(prompt, np.ones_like(mask))]                                            # not the tokens of a margin or a line's end
     with attention(mllm, reduce=lambda weights: weights[0, :, queries].mean(1)) as used:
         mllm.logits(inputs)
     rows = np.stack([used[k].cpu().numpy() for k in sorted(used)])                                 # (L, H, T)
-    with cut(mllm, queries, image[torch.from_numpy(covering(prompt, mask))]):
-        hidden = weights_on(mllm, inputs, queries, image[torch.from_numpy(covering(prompt, mask))])
+    with cut(mllm, queries, image[covering(prompt, mask)]):
+        hidden = weights_on(mllm, inputs, queries, image[covering(prompt, mask)])
         left = weights_on(mllm, inputs, queries, torch.arange(rows.shape[-1]))
     return [Identity("a mask and its complement get what the whole picture gets",
                      float(np.abs(part + visual_heads(mllm, prompt, mask=~mask).values - whole
-                                  - rows[..., image[torch.from_numpy(twice[:, 0])]].sum(-1)).max()), 1e-4),
-            Identity("beside the model's own kernel the weights are those that are used", float(np.abs(rows[..., image].sum(-1) - whole).max()),
+                                  - rows[..., image[twice]].sum(-1)).max()), 1e-4),
+            Identity("beside the model's own kernel the weights are those that are used", float(np.abs(rows[..., shown].sum(-1) - whole).max()),
                      1e-4 if mllm.exact else 1e-2),
             Identity("a head that is kept from the object gives it nothing", float(np.abs(hidden).max()), 0.0),
             Identity("what is left of each head's attention sums to 1", float(np.abs(left - 1).max()), 1e-4)]
@@ -64,7 +65,7 @@ def visual_heads(mllm, prompt, token: str | None = None, *, mask=None, source: s
     before, asked = (mllm.passes, mllm.backward_passes), contrast(mllm, prompt, token)
     chosen = covering(prompt, np.ones(prompt.tokens.one.shape, bool) if mask is None else np.asarray(mask, bool))
     queries = sources(prompt, asked.target, source)
-    values = weights_on(mllm, mllm.forced(prompt, asked.target), queries, prompt.tokens.image[torch.from_numpy(chosen)])
+    values = weights_on(mllm, mllm.forced(prompt, asked.target), queries, prompt.tokens.image.numpy()[chosen])
     return Matrix(values, [str(k) for k in range(len(values))], [str(k) for k in range(values.shape[1])], ("block", "head"),
                   "share of attention", "visual heads", prompt.question, asked.target.text,
                   {**mllm.spent(before), "area": float(chosen.mean())})
