@@ -100,6 +100,16 @@ def test_image_tokens_that_are_off_by_one_are_caught(mllm, prompt, monkeypatch):
 
 def test_a_part_that_is_read_through_another_blocks_projection_is_caught(mllm, prompt, monkeypatch):
     monkeypatch.setattr(repair, "split", lambda model, block, z: heads.split(model, (block + 1) % 6, z))
+    with pytest.raises(Refusal, match="do not sum"):
+        repair.self_repair(mllm, prompt)
+
+
+def test_a_block_that_is_forgotten_after_the_ablation_is_caught(mllm, prompt, monkeypatch):
+    def without(model, prompt, target, sets, instead, at, look=None, states=None):
+        late = look and (lambda rows, first, seen: look(rows, first + 1, seen))
+        return heads.without(model, prompt, target, sets, instead, at, late, states)
+
+    monkeypatch.setattr(repair, "without", without)
     assert "after an ablation all parts, at the norm's new size, sum to what the model then says" in failed("self-repair", mllm, prompt)
 
 
