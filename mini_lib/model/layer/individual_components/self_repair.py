@@ -39,20 +39,21 @@ def identity(mllm, prompt) -> list[Identity]:
     same = self_repair(mllm, prompt, instead=own).values
     result = self_repair(mllm, prompt)
     limit = mllm.slack * max(1.0, abs(asked.value), float(np.abs(result.values).max()))
-    sets, point = [[(last // 2, 0)]], points(mllm)[-1]
+    middle, point = last // 2, points(mllm)[-1]
+    sets = [[(middle, part) for part in (*range(count(mllm)), MLP)]]
     instead, states = stand_ins(mllm, prompt, asked.target), entering(mllm, prompt, asked.target)
     _, (after,), size = added(mllm, prompt, asked, sets, instead, states)
     with record(mllm, point) as seen:
         said = asked.of(mllm, without(mllm, prompt, asked.target, sets, instead, [-1], states=states)[:, 0])[0]
     smaller = float(size / seen[point][0, -1].double().cpu().square().mean().sqrt())
     start = float(states[0][0, -1].double().cpu() @ (asked.signs @ word_directions(mllm, asked.ids)) / size)
-    zeroed = self_repair(mllm, prompt, sets={"one": sets[0]}, how="zero").values
+    zeroed = self_repair(mllm, prompt, sets={"one": [(middle, 0)]}, how="zero").values
     rows = [f"{last}.{head}" for head in range(count(mllm))]
     heads = result.values[[result.rows.index(row) for row in rows], COLUMNS.index("later heads")]
     return [Identity("after an ablation all parts, at the norm's new size, sum to what the model then says",
                      abs((start + float(after.sum())) * smaller - float(said)), limit),
             Identity("the total is what is lost when the head's attention is zero there, in a pass from the picture on",
-                     abs(float(zeroed[0, -1]) - lost_unattended(mllm, prompt, asked, last // 2, 0)), limit),
+                     abs(float(zeroed[0, -1]) - lost_unattended(mllm, prompt, asked, middle, 0)), limit),
             Identity("behind heads of the last block no later head can change", float(np.abs(heads).max()), limit / 10),
             Identity("a part whose own output stands in for it changes nothing", float(np.abs(same).max()), limit)]
 
