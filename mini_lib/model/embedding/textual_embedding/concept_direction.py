@@ -20,13 +20,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ....batches import in_batches
 from ....evaluate import interval
-from ....hooks import edit, points
-from ....inputs import alike, joined
-from ....refusal import Refusal
+from ....hooks import points
 from ....registry import Identity, method
 from ....results import Curves
+from ....steer import after, direction, orthogonal
 from ....trial import variants
 from ....vectors import states
 
@@ -67,7 +65,7 @@ def concept_direction(mllm, prompts, positions, point: str, r, wanted, unwanted=
                       doses=(0, 0.25, 0.5, 0.75, 1, 1.5), controls: int = 5, seed: int = 0) -> Curves:
     """What adding a direction does to the next word.
 
-    positions: for each prompt the place where it is added.  point: of `hooks`.  r: (d,), as `direction` gives it.
+    positions: for each prompt the place where it is added.  point: of `hooks`.  r: (d,), as `steer.direction` gives it.
     wanted, unwanted: for each prompt the ids of two words; without the second f is the log-probability of the first.
     others: name -> (d,), further directions to compare with.  controls: how many random ones at right angles are averaged.
     Returns Curves of (directions, doses) in nats, mean over the prompts with 95 % intervals. The prompts have to be others than r is from.
@@ -89,37 +87,3 @@ def concept_direction(mllm, prompts, positions, point: str, r, wanted, unwanted=
     mean, low, high = np.moveaxis(np.array(values), -1, 0)
     return Curves(mean, list(given), [f"{dose:g}" for dose in doses], "dose", "nats for the wanted word", f"concept direction, {point}",
                   low, high, measured={"forward_passes": mllm.passes - before, "prompts": len(prompts)})
-
-
-def direction(vectors: torch.Tensor, kinds) -> torch.Tensor:
-    """(N, …, d) states and for each 0 or 1 -> (…, d), mean of kind 1 less mean of kind 0."""
-    kinds = torch.as_tensor(np.asarray(kinds), dtype=torch.long)
-    if set(kinds.tolist()) != {0, 1}:
-        raise Refusal("A direction needs states of two kinds, 0 and 1; give some of both.")
-    return vectors[kinds == 1].mean(0) - vectors[kinds == 0].mean(0)
-
-
-def orthogonal(r: torch.Tensor, count: int, seed: int = 0) -> torch.Tensor:
-    """(count, d) random directions at right angles to r, each as long as r."""
-    noise = torch.randn((count, len(r)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    unit = r.double() / r.double().norm().clamp(min=1e-12)
-    noise -= (noise @ unit)[:, None] * unit
-    return (noise / noise.norm(dim=-1, keepdim=True) * r.double().norm()).to(r.dtype)
-
-
-def after(mllm, prompts, positions, point: str, added: torch.Tensor) -> torch.Tensor:
-    """(N, V) log-probabilities of the next word, with `added` (d,) put on top of the stream at each prompt's position, on the CPU."""
-    if len(alike([one.inputs for one in prompts])) > 1:
-        raise Refusal("These prompts differ in length; give prompts of one form.")
-
-    def run(rows):
-        chunk, where = zip(*rows)
-
-        def add(stream):
-            stream, row = stream.clone(), torch.arange(len(stream))
-            stream[row, torch.as_tensor(where)] += added.to(stream)
-            return stream
-        with edit(mllm, {point: add}):
-            return mllm.logits(joined([one.inputs for one in chunk]))[:, -1].log_softmax(-1).cpu()
-
-    return torch.cat(in_batches(mllm, list(zip(prompts, positions)), run))
