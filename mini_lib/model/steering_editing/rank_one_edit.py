@@ -95,7 +95,7 @@ def second_moment(mllm, prompts, block: int) -> torch.Tensor:
     return moment + 1e-3 * moment.diagonal().mean().clamp(min=1e-12) * torch.eye(len(moment), dtype=moment.dtype)
 
 
-def write_fact(mllm, prompts, places, block: int, wanted: int, moment=None, *, steps: int = 40, rate: float = 0.3, most: float = 4.0,
+def write_fact(mllm, prompts, places, block: int, wanted: int, moment=None, *, steps: int = 30, rate: float = 0.5, most: float = 4.0,
                seed: int | None = None) -> Edit:
     """The edit that makes these prompts go on with another word.
 
@@ -128,7 +128,7 @@ def write_fact(mllm, prompts, places, block: int, wanted: int, moment=None, *, s
     with progress(steps * len(prompts), "writing a fact"):
         for _ in range(steps):
             lost, gradients = zip(*in_batches(mllm, list(range(len(prompts))), run))
-            loss, added.grad = sum(lost), sum(gradients) + 0.02 * added.detach() / length**2        # the longer, the dearer
+            loss, added.grad = sum(lost), sum(gradients) + 0.01 * added.detach() / length**2        # the longer, the dearer
             search.step()
             with torch.no_grad():
                 added.mul_(min(1.0, most * length / max(float(added.norm()), 1e-12)))
@@ -197,7 +197,7 @@ def trial(mllm, prompt, token=None) -> Matrix:
 
 @method("rank-one-edit", node="model/steering-editing", paper=PAPER, trial=trial, identity=identity,
         cost="a forward and a backward pass a prompt, step and block; and a few forward passes a prompt and block")
-def rank_one_edit(mllm, prompts, places, wanted: int, tests: dict, background=None, *, blocks=None, steps: int = 40,
+def rank_one_edit(mllm, prompts, places, wanted: int, tests: dict, background=None, *, blocks=None, steps: int = 30,
                   seed: int | None = None) -> Matrix:
     """A fact written into one block after the other, and each time all tests asked.
 
