@@ -46,7 +46,7 @@ serve: setup  ## show the built site on http://localhost:8000 (PORT=… for anot
 
 test: build  ## build the site and run all tests
 	$(BIN)/python -m pytest tests chapters --nbval --nbval-current-env \
-	  --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout=900
+	  --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout=900 --durations=30
 
 mutation: setup  ## revive known silent bugs one by one, and say how many the checks catch
 	$(BIN)/python -m pytest tests/mutation -q
