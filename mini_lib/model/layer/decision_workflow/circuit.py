@@ -58,7 +58,8 @@ def identity(mllm, prompt) -> list[Identity]:
         muted = activations(mllm, pair, pair.states[0])
     apart = muted[last][0], clean[last][0]                                                        # (1, T, H, d_head)
     claims.append(Identity("a head that attends to nothing hands on nothing, and no other head changes",
-                           float(torch.cat([apart[0][:, :, :1], apart[0][:, :, 1:] - apart[1][:, :, 1:]], 2).abs().max()), mllm.slack / 10))
+                           float(torch.cat([apart[0][:, :, :1], apart[0][:, :, 1:] - apart[1][:, :, 1:]], 2).abs().max()),
+                           mllm.slack / 10 * max(1.0, float(apart[1].abs().max()))))
     score, steps = attributions(mllm, pair), []
     for node in (0, count - 1):                                                   # a head at the start, an MLP at the end
         both = [near(mllm, pair, node, sign * 0.02) for sign in (1, -1)]
